@@ -63,7 +63,7 @@ BY_SECTION = {
     (
         "docs/cluster.md",
         "Clouds, with SkyPilot",
-    ): "search/operations/test_launch.py::test_the_commands_of_the_cluster_page",
+    ): "search/ray_backend/test_cluster_network.py::test_the_sky_file_on_two_machines",
     ("docs/cluster.md", "As a Ray job, detached"): "docs/test_docs_cluster.py::test_a_ray_job",
     (
         "docs/measurements.md",

@@ -16,8 +16,8 @@ from winnow.spaces.errors import InputError
 
 System = Literal["slurm", "kuberay", "sky"]
 HEAD_CPUS = 2  # CPUs of the head node in rayjob.yaml
-NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
-"""Names that Kubernetes, Slurm and SkyPilot all accept."""
+NAME = re.compile(r"(?=.{1,42}$)[a-z][a-z0-9]*(-{1,2}[a-z0-9]+)*")
+"""Names that Kubernetes, Slurm and SkyPilot all accept. KubeRay's and SkyPilot's begin with a letter; SkyPilot's have no three '-' in a row."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
     """
     if not NAME.fullmatch(name):
         raise InputError(
-            f"--name {name!r}: use at most 42 lower-case letters, digits and '-' (not at the ends), as clusters require"
+            f"--name {name!r}: use at most 42 lower-case letters, digits and '-', as clusters require. Begin with a letter, do not end "
+            "with '-', and put at most two '-' in a row"
         )
     text = resources.files(__package__).joinpath(FILES[system]).read_text(encoding="utf-8")
     passed = [option for option in options if option != MPS]
@@ -123,7 +124,8 @@ def _kuberay(text: str, command: str, name: str, options: list[str], cluster: Cl
         ('nvidia.com/gpu: "1"', f'nvidia.com/gpu: "{cluster.gpus}"'),
         ("kubectl apply -f docs/cluster/rayjob.yaml", "kubectl apply -f FILE"),
     )
-    return text, f"kubectl apply -f {{file}}; kubectl logs -f job/{name}"
+    started = f"kubectl wait --for=create job/{name} --timeout=30m"  # KubeRay makes the job once the head runs
+    return text, f"kubectl apply -f {{file}}; {started}; kubectl logs -f job/{name} --pod-running-timeout=30m"
 
 
 def _sky(text: str, command: str, name: str, options: list[str], cluster: Cluster) -> tuple[str, str]:
@@ -134,9 +136,13 @@ def _sky(text: str, command: str, name: str, options: list[str], cluster: Cluste
         ("accelerators: A10G:1", f"accelerators: {cluster.gpu}:{cluster.gpus}"),
         ("cpus: 8+", f"cpus: {cluster.cpus}+"),
         ("NAME=first", f"NAME={name}"),
-        ("winnow run cifar100-cnn --download", shlex.join([*shlex.split(command), *options])),
+        (
+            "winnow run cifar100-cnn --data-dir /shared/data --download",
+            shlex.join([*shlex.split(command), "--data-dir", "/shared/data", *options]),
+        ),
     )
-    return text, f"sky launch -c {name} {{file}} --secret RAY_AUTH_TOKEN=$(openssl rand -hex 32)"
+    secret = "--secret RAY_AUTH_TOKEN=$(openssl rand -hex 32)"
+    return text, f"sky launch -c {name} {{file}} --env NFS=HOST:/PATH {secret}"
 
 
 def _with_mps(text: str, system: System) -> str:
@@ -146,10 +152,10 @@ def _with_mps(text: str, system: System) -> str:
             f"{MPS}: in Kubernetes, NVIDIA's device plugin starts the daemons (its setting `sharing.mps`); set it there, and leave "
             f"{MPS} out"
         )
-    place = MPS_BEFORE[system]
+    place, ray_start = MPS_BEFORE[system]
     indentation = " " * (len(place) - len(place.lstrip()))
     daemon = textwrap.indent(MPS_DAEMON, indentation)
-    return _replaced(text, (place, daemon + place), (RAY_START, f'bash -c "$with_mps" mps {RAY_START}'))
+    return _replaced(text, (place, daemon + place), (ray_start, f'bash -c "$with_mps" mps {ray_start}'))
 
 
 def _replaced(text: str, *changes: tuple[str, str]) -> str:
@@ -174,9 +180,8 @@ trap end EXIT
 trap : TERM INT  # these signals reach Ray too; its end is awaited
 "$@"'
 """
-RAY_START = "ray symmetric-run"
-MPS_BEFORE = {"slurm": "# Since Slurm 22.05", "sky": f"  {RAY_START}"}
-"""The passage of each template before which the daemon is defined."""
+MPS_BEFORE = {"slurm": ("# Since Slurm 22.05", "ray symmetric-run"), "sky": ("  set -m", "ray start --block")}
+"""The passage of each template before which the daemon is defined, and the command that runs under it."""
 FILES: dict[str, str] = {"slurm": "slurm.sbatch", "kuberay": "rayjob.yaml", "sky": "sky.yaml"}
 MAKERS: dict[str, Callable[[str, str, str, list[str], Cluster], tuple[str, str]]] = {
     "slurm": _slurm,

@@ -1,25 +1,32 @@
-"""`winnow launch` writes files that Slurm's shell, KubeRay's reader and SkyPilot's schema take; what they run, Winnow takes."""
+"""`winnow launch` writes files that Slurm's shell, KubeRay's and SkyPilot's schemas take; what they run, Winnow takes."""
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
 
 from tests.helpers.doc_blocks import blocks, commands
+from tests.helpers.launch_schemas import (
+    FIRST_RAY_WITH_TOKENS,
+    RAY_JOB,
+    RAY_JOB_NAME,
+    SKY_CLUSTER_NAME,
+    SKY_TASK,
+    SKY_TASK_NAME,
+)
 from winnow import search
 from winnow.search.cli.main import cli, main
-from winnow.search.operations.launch.files import MPS_DAEMON
-
-# The keys of a task in SkyPilot's sky/utils/schemas.py that this file could have.
-SKY_TASK = {"name", "workdir", "num_nodes", "resources", "file_mounts", "setup", "run", "envs", "secrets", "volumes"}
-SKY_RESOURCES = {"accelerators", "cpus", "memory", "use_spot", "disk_size", "infra", "image_id", "ports", "any_of"}
+from winnow.search.operations.launch.files import MPS_DAEMON, NAME
 
 
 @pytest.fixture
@@ -64,23 +71,33 @@ def test_slurm(launch, tmp_path):
     assert words[2:5] == ["digits", "--set", "epochs=3"]
 
 
+DAEMON = {"nvidia-cuda-mps-control": 'echo "daemon $CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}"'}
+RAY = '[ -d "$CUDA_MPS_PIPE_DIRECTORY" ] && echo "ray $CUDA_MPS_PIPE_DIRECTORY $CUDA_MPS_LOG_DIRECTORY $*"'
 STAND_INS = {
-    "scontrol": "printf 'one\\ntwo\\n'",
-    "getent": "echo 10.0.0.5 STREAM",
-    # a task on each of two nodes
-    "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"; "$@"',
-    "nvidia-cuda-mps-control": 'echo "daemon $CUDA_MPS_PIPE_DIRECTORY ${1:-$(cat)}"',
-    "ray": '[ -d "$CUDA_MPS_PIPE_DIRECTORY" ]; echo "ray $CUDA_MPS_PIPE_DIRECTORY $CUDA_MPS_LOG_DIRECTORY $*"; exit 3',
+    "slurm": DAEMON
+    | {
+        "scontrol": "printf 'one\\ntwo\\n'",
+        "getent": "echo 10.0.0.5 STREAM",
+        # a task on each of two nodes
+        "srun": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"; "$@"',
+        "ray": f"{RAY}; exit 3",
+    },
+    "sky": DAEMON
+    | {
+        "ray": f"{RAY}; touch ready; trap 'exit 1' TERM; while true; do sleep 0.1; done",
+        "python": "[ -e ready ]",  # whether all nodes are there
+        "winnow": "exit 3",
+    },
 }
 ENVIRONMENT = {
     "slurm": {"JOB_ID": "7", "JOB_NODELIST": "[one-two]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "8"},
-    "sky": {"NODE_IPS": "10.0.0.5", "NUM_NODES": "1", "NUM_GPUS_PER_NODE": "1"},
+    "sky": {"NODE_IPS": "10.0.0.5", "NODE_RANK": "0", "NUM_NODES": "1", "NUM_GPUS_PER_NODE": "1"},
 }
 
 
 @pytest.mark.parametrize("system", ["slurm", "sky"])
 def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system):
-    """The file runs, with stand-ins for all commands; Ray ends with an error. The folder for temporary files has a space in its name."""
+    """The file runs, with stand-ins for all commands; the search fails. The folder for temporary files has a space in its name."""
     temporary = tmp_path / "a b"
     temporary.mkdir()
     (tmp_path / "a").mkdir()
@@ -88,7 +105,7 @@ def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system
     script = (tmp_path / "file").read_text()
     if system == "sky":
         script = yaml.safe_load(script)["run"]
-    for name, stand_in in STAND_INS.items():
+    for name, stand_in in STAND_INS[system].items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{stand_in}\n")
         (tmp_path / name).chmod(0o755)
     prefix = {"slurm": "SLURM", "sky": "SKYPILOT"}[system]
@@ -97,15 +114,15 @@ def test_each_node_has_an_mps_daemon_while_its_ray_runs(launch, tmp_path, system
     environment |= {"PATH": f"{tmp_path}:/usr/bin:/bin", "TMPDIR": str(temporary)}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (3, "")
+    assert "--mps" not in script
     lines = [line.replace(str(temporary), "TMPDIR").split() for line in done.stdout.splitlines()]
     num_nodes = {"slurm": 2, "sky": 1}[system]
     assert len(lines) == 3 * num_nodes
     for begun, ray, ended in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
         (pipes,) = {begun[1], *ray[1:3], ended[1]}
         assert (begun[0], begun[2], ended[0], ended[2]) == ("daemon", "-d", "daemon", "quit")
-        assert ray[3] == "symmetric-run"
-        assert ray[ray.index("--") + 1 :][:2] == ["winnow", "run"]
-        assert "--mps" not in ray
+        assert ray[3] == {"slurm": "symmetric-run", "sky": "start"}[system]
+        assert system == "sky" or ray[ray.index("--") + 1 :][:2] == ["winnow", "run"]
         assert pipes.startswith("TMPDIR/")
     assert not list(temporary.iterdir())
     assert (tmp_path / "a").exists()
@@ -141,6 +158,15 @@ def test_kuberay(launch, tmp_path):
     )
     assert code == 0
     job = yaml.safe_load((tmp_path / "digits.rayjob.yaml").read_text())
+    check(RAY_JOB, job)
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["rayVersion"] == version("ray")
+    assert tuple(map(int, cluster["rayVersion"].split(".")[:2])) >= FIRST_RAY_WITH_TOKENS
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
     spec = {"metadata": {"name": "digits", "namespace": "x"}, "spec": job["spec"]["rayClusterSpec"]}
     worker = _derive_autoscaling_config_from_ray_cr(spec)["available_node_types"]["gpu"]
     assert (worker["max_workers"], worker["resources"]["GPU"], worker["resources"]["CPU"]) == (5, 2, 6)
@@ -153,13 +179,43 @@ def test_kuberay(launch, tmp_path):
 def test_sky(launch, tmp_path):
     code, out, _ = launch("--on", "sky", "--gpu", "H100", "--nodes", "2", "--output", "task.yaml")
     assert code == 0
-    assert "sky launch -c digits task.yaml --secret RAY_AUTH_TOKEN=" in out
+    line = out.strip().partition("then: ")[2]
     task = yaml.safe_load((tmp_path / "task.yaml").read_text())
-    assert task.keys() <= SKY_TASK
-    assert task["resources"].keys() <= SKY_RESOURCES
+    check(SKY_TASK, task)
     assert (task["num_nodes"], task["resources"]["accelerators"]) == (2, "H100:1")
     for script in (task["setup"], task["run"]):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    # SkyPilot refuses a variable without a value, and an option for one that the file does not name.
+    given = dict(re.findall(r"--(env|secret) (\w+)=", line))
+    assert given == {"env": "NFS", "secret": "RAY_AUTH_TOKEN"}
+    assert [*task["envs"].items(), *task["secrets"].items()] == [("NFS", None), ("RAY_AUTH_TOKEN", None)]
+    (command,) = re.findall(r"command=\((winnow run .*)\)", task["run"])
+    words = shlex.split(command.replace("$NAME", "digits"))
+    check_command(words)
+    assert words[2:5] == ["digits", "--data-dir", "/shared/data"]
+
+
+def check(schema: dict, file: dict) -> None:
+    """The system's own checks take the file, and would not take one with another key or type."""
+    taken = Draft202012Validator(schema)
+    taken.validate(file)
+    name, value = next((name, value) for name, value in file.items() if isinstance(value, dict))
+    assert not taken.is_valid({**file, name: {**value, "replicasss": 1}})
+    assert not taken.is_valid({**file, name: "text"})
+
+
+@pytest.mark.parametrize("name", ["a", "first-run", "a--b", "b2", "x" * 42])
+def test_all_systems_take_a_name_that_is_taken(name):
+    for taken in (NAME.pattern, RAY_JOB_NAME, SKY_TASK_NAME, SKY_CLUSTER_NAME):
+        assert re.fullmatch(taken, name), taken
+
+
+@pytest.mark.parametrize("name", ["3-nets", "a---b", "a-", "-a", "A", "a_b", "a.b", "x" * 43, "a\n"])
+def test_names_that_a_system_would_refuse(launch, tmp_path, name):
+    """KubeRay refuses the first and SkyPilot's task the second."""
+    code, _, err = launch("--on", "slurm", "--name", name)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "use at most 42 lower-case letters, digits and '-'" in err
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.docs.test_docs_followed import TINY
-from tests.helpers.doc_blocks import Reader, blocks
+from tests.helpers.doc_blocks import Reader, blocks, command_of
 from tests.helpers.network import Network
 from tests.helpers.nodes import Nodes
 from tests.helpers.served_cifar import served_cifar
@@ -130,6 +130,71 @@ def test_the_slurm_file_on_two_nodes(network, tmp_path, monkeypatch):
     finally:
         shutil.rmtree(rays, ignore_errors=True)
     run = reader.folder / "runs" / "first"
+    searched = [line for line in read_json_lines(run / "epochs.jsonl") if line["phase"] == "search"]
+    assert {line["node"] for line in searched} == set(members.split())
+    _check_results(run, num_trials=2)
+
+
+# What SkyPilot does on each machine: it runs the script beside a Ray of its own. Here that is a process which looks like one: Ray finds
+# others by the name of the program and by this option.
+SKY_MACHINE = """echo "$1" > /proc/sys/kernel/hostname
+{folder}/raylet -c 'while sleep 1; do :; done' skypilot --gcs-address={head}:6380 &
+skypilots=$!
+SKYPILOT_NODE_RANK=$2 bash {folder}/run.sh
+code=$?
+kill -0 $skypilots || {{ echo "the Ray of SkyPilot was ended"; code=9; }}
+exit $code
+"""
+# sky launch -c NAME FILE --env NFS=... --secret RAY_AUTH_TOKEN=...
+SKY = """[ "$1 $5 $7" = "launch --env --secret" ] || exit 8
+python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1]))["run"])' "$4" | sed 's#/shared#{shared}#g' > {folder}/run.sh
+export "$6" "$8" SKYPILOT_NODE_IPS=$'{addresses}' SKYPILOT_NUM_NODES=2 SKYPILOT_NUM_GPUS_PER_NODE=0
+started=()
+for member in {members}; do
+    ip netns exec $member unshare --uts --pid --fork --mount-proc --kill-child bash {folder}/machine.sh $member ${{#started[@]}} &
+    started+=($!)
+done
+code=0
+for process in "${{started[@]}}"; do wait $process || code=$?; done
+exit $code
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_sky_file_on_two_machines(network, tmp_path, monkeypatch):
+    """The line of the docs and the file's script as they are, beside another Ray on each machine. The second time it goes on with the run."""
+    first, second = network.join(), network.join()
+    members = " ".join(network.members[member - 1] for member in (first, second))
+    for name in [name for name in os.environ if name.startswith(("RAY_", "SKYPILOT_"))]:
+        monkeypatch.delenv(name)
+    rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
+    monkeypatch.setenv("RAY_TMPDIR", rays)
+    shared = tmp_path / "shared"
+    with served_cifar(tmp_path / "served") as served:
+        reader = Reader(
+            tmp_path / "reader",
+            places={"/shared": str(shared)},
+            cheap={"run": f"{TINY} --set epochs=4 --trials 2 --top 1 --seeds 1"},
+            preamble=served.preamble,
+        )
+        reader.folder.mkdir()
+        reader.shell("winnow prepare cifar100 --data-dir /shared/data")
+    sky = tmp_path / "sky"
+    sky.mkdir()
+    shutil.copy(shutil.which("bash") or "/bin/bash", sky / "raylet")
+    (sky / "machine.sh").write_text(SKY_MACHINE.format(folder=sky, head=network.address(first)))
+    addresses = f"{network.address(first)}\\n{network.address(second)}"
+    reader.stand_in("sky", SKY.format(folder=sky, shared=shared, members=members, addresses=addresses))
+    (block,) = blocks("docs/cluster.md", "Clouds, with SkyPilot")
+    try:
+        reader.follow(block)
+        assert reader.output.count("search complete") == 1
+        reader.shell(command_of(block.text.splitlines()[-1]))
+        assert reader.output.count("search complete") == 2
+    finally:
+        shutil.rmtree(rays, ignore_errors=True)
+    run = shared / "runs" / "first"
     searched = [line for line in read_json_lines(run / "epochs.jsonl") if line["phase"] == "search"]
     assert {line["node"] for line in searched} == set(members.split())
     _check_results(run, num_trials=2)
