@@ -15,9 +15,10 @@
 3. The recipe `cifar10-fast`, trained and tested once by `winnow train`.
 4. `winnow run cifar10-cnn` with everything left to Winnow, `--trials-per-gpu auto` included.
 
-CIFAR-10 is read from `--data` (Parquet); without it images of the same shape are made up, which train as fast but mean nothing. Prints
-Markdown and writes benchmarks/results/gpu-<device>.json after each row, so that an interrupted run keeps what it has. After `--minutes` no
-further network, number of trainings or part begins; the last lines and `left_out` in the file name what was not measured.
+CIFAR-10 is read from the folder `--data`, in any layout that `winnow prepare cifar10 --data-dir FOLDER` takes; without it images of the same
+shape are made up, which train as fast but mean nothing. Prints Markdown and writes benchmarks/results/gpu-<device>.json (or into `--output`)
+after each row, so that an interrupted run keeps what it has. After `--minutes` no further network, number of trainings or part begins; the last
+lines and `left_out` in the file name what was not measured.
 """
 
 from __future__ import annotations
@@ -67,14 +68,14 @@ Loop = Callable[[Config, ImageData, int, torch.device], tuple[float, float, int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--data", type=Path, help="folder of CIFAR-10 in Parquet")
+    parser.add_argument("--data", type=Path, help="folder of data sets with CIFAR-10, as for `winnow prepare`")
     parser.add_argument(
         "--quick", action="store_true", help="few images, small networks, two at once: only to see it run"
     )
     parser.add_argument("--no-ray", action="store_true", help="without the part that needs Ray, `winnow run`")
     parser.add_argument("--only", choices=PARTS, help="one part alone")
     parser.add_argument("--minutes", type=float, default=7.5, help="`winnow run` gets what the others leave of it")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     asked = parser.parse_args()
     if asked.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda: torch sees no GPU here; --device cpu --quick shows that the script runs")
@@ -255,9 +256,9 @@ class Benchmark:
     def fast_recipe(self) -> None:
         """Train `cifar10-fast` as published here, on all training images, and test it once."""
         images = ["--set", "data.name=npz", "--set", f"data.path={self.folder / 'images.npz'}"]
-        if self.asked.data is not None:
-            images = ["--set", "data.name=parquet", "--set", f"data.path={self.asked.data.resolve()}"]
         images += ["--set", "data.normalize=computed"]
+        if self.asked.data is not None:
+            images = ["--data-dir", str(self.asked.data)]
         if self.asked.quick:
             images += ["--set", "data.limit=300", "--set", "epochs=1"]
         output = self.folder / "fast"
@@ -339,11 +340,10 @@ class Benchmark:
 def write_images(path: Path, folder: Path | None, num: int) -> str:
     """An .npz of CIFAR-10's first `num` training images and a fifth as many test images, or of made-up ones; in words, which."""
     if folder is not None:
-        tree = {"data": {"name": "parquet", "path": str(folder), "limit": num}, "model": {"name": "mlp", "hidden": []}}
-        space = Space.from_tree(
-            {**tree, "epochs": 1, "batch_size": 1, "optimizer": {"name": "adam", "lr": 0.1}}, source="x"
-        )
-        data = load_data(space, Source(Path("data")))
+        tree = {"data": {"name": "cifar10", "limit": num}, "model": {"name": "mlp", "hidden": []}}
+        rest = {"epochs": 1, "batch_size": 1, "optimizer": {"name": "adam", "lr": 0.1}}
+        space = Space.from_tree({**tree, **rest}, source="benchmarks.speed.gpu")
+        data = load_data(space, Source(folder))
         train, test = (data.train_images, data.train_labels), (data.test_images, data.test_labels)
     else:
         rng = np.random.default_rng(0)

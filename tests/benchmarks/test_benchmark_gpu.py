@@ -255,14 +255,16 @@ def test_the_script_on_a_cpu(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_with_a_whole_run(tmp_path):
-    data = str(write_parquet(tmp_path / "cifar10", "cifar10", per_class=60))
-    command = [data if word == "data/cifar10" else word for word in _line("--data")]
+    write_parquet(tmp_path / "cifar10", "cifar10", per_class=60)
+    command = [str(tmp_path) if word == "data" else word for word in _line("--data")]
     done = subprocess.run(
         [*command, "--output", str(tmp_path)], cwd=REPOSITORY, env=OFFLINE, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "600 training images, CIFAR-10" in done.stdout
-    run = json.loads((tmp_path / "gpu-cpu-quick.json").read_text())["winnow_run"]
+    found = json.loads((tmp_path / "gpu-cpu-quick.json").read_text())
+    assert found["fast_recipe"]["exit_code"] == 0, found["fast_recipe"]["errors"]
+    run = found["winnow_run"]
     assert run["exit_code"] == 0
     assert run["trials"] == 2
     assert run["test_accuracies_of_the_winner"]
