@@ -61,6 +61,32 @@ def test_a_killed_rank_is_a_lost_training_and_the_next_one_has_a_new_group(ray, 
     assert [report[0]["epoch"] for report in last] == [1]
 
 
+class Spoiled(torch.nn.Module):
+    """Its second step raises, in one rank, what CUDA raises when no kernel can run in the process any more."""
+
+    def __init__(self, image_shape: Any, num_classes: int, rank: int) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(math.prod(image_shape), num_classes)
+        self.rank, self.steps = rank, 0
+
+    def forward(self, images: torch.Tensor) -> Any:
+        self.steps += self.training
+        if self.steps == 2 and torch.distributed.is_initialized() and torch.distributed.get_rank() == self.rank:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nadvice")
+        return self.layer(images.flatten(1))
+
+
+@pytest.mark.parametrize("rank", [1, 0])
+def test_an_error_that_sticks_in_one_rank_ends_its_group(ray, groups, rank):  # noqa: F811
+    data = SharedData(ray.put(tiny_data()), groups[2])
+    model = {"name": "tests.search.ray_backend.test_rank_groups:Spoiled", "rank": rank}
+    training = train_on(data, "spoiled", epochs, config=tiny_config(epochs=3, model=model), state=None)
+    with pytest.raises(RankLost, match=rf"rank {rank} of 2 lost \(.*DeviceLost: RuntimeError: CUDA error: an illegal"):
+        list(training)
+    last = list(train_on(data, "next", epochs, config=tiny_config(epochs=1), state=None))
+    assert [report[0]["epoch"] for report in last] == [1]
+
+
 def test_a_training_that_acquires_a_group_again_does_not_wait_for_its_dead_predecessor(ray, groups):  # noqa: F811
     data = SharedData(ray.put(tiny_data()), groups[2])
     dead = train_on(data, "trial 5", epochs, config=tiny_config(epochs=500), state=None)

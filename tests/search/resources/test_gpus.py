@@ -137,6 +137,18 @@ def test_the_process_that_looks(sign, monkeypatch):
     assert "ended with exit code -11" in gpus_of_this_machine().line
 
 
+def test_a_kernel_that_hangs(sign, monkeypatch, tmp_path):
+    """A process that does not end stands for one whose kernel does not: it is killed, and no GPU counts as usable."""
+    hangs = tmp_path / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 600\n")
+    hangs.chmod(0o755)
+    monkeypatch.setattr(gpus.sys, "executable", str(hangs))
+    monkeypatch.setattr(gpus, "PATIENCE_SECONDS", 1.0)
+    report = gpus_of_this_machine()
+    assert report.line == "no GPU is used: a test kernel did not finish within 1 s"
+    assert not report.usable
+
+
 def test_a_machine_without_signs_of_a_gpu_is_not_asked(no_sign, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
     assert gpus_of_this_machine() == GpuReport()
