@@ -84,7 +84,7 @@ STAND_INS = {
     },
     "sky": DAEMON
     | {
-        "ray": f"{RAY}; touch ready; trap 'exit 1' TERM; while true; do sleep 0.1; done",
+        "ray": f"{RAY}; touch ready; trap 'exit 1' TERM; sleep 600 & wait $!",
         "python": "[ -e ready ]",  # whether all nodes are there
         "winnow": "exit 3",
     },
