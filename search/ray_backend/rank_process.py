@@ -6,7 +6,7 @@ it yields; the other ranks train their part of the epochs that rank 0 announces.
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,8 @@ def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
 def _follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
     """Train the part of this rank in the epochs that rank 0 announces. Runs on every other rank.
 
+    The state of the process is restored when the next training begins, since nobody tells this rank that one has ended.
+
     Args:
         channel: Connection to the pool.
         rank: This rank, with an index of at least 1.
@@ -129,24 +131,30 @@ def _follow(channel: RankChannel, rank: Rank, device: torch.device) -> None:
     """
     from winnow.search.training import loop
     from winnow.search.training.device_data import DeviceData
+    from winnow.search.training.process_state import contained
     from winnow.search.training.ranks import Task, contact
 
     training: loop.TrainingState | None = None
     try:
-        while True:
-            message = channel.next_message()
-            with contact(rank):
-                if isinstance(message, float):
-                    assert training is not None  # a training begins before its first epoch
-                    training.follow_epoch(lr_scale=message)
-                    continue
-                training = None
-                images, task = ray.get(list(message))
-                assert isinstance(task, Task)
-                on_device = DeviceData.build(images, task.config.data, device, task.split_seed, task.use)
-                training = loop.TrainingState.start(task.config, on_device, device, task.seed, rank, task.micro_batches)
-                if task.checkpoint is not None:
-                    training.restore(task.checkpoint)
+        with ExitStack() as restored:
+            while True:
+                message = channel.next_message()
+                with contact(rank):
+                    if isinstance(message, float):
+                        assert training is not None  # a training begins before its first epoch
+                        training.follow_epoch(lr_scale=message)
+                        continue
+                    training = None
+                    restored.close()
+                    restored.enter_context(contained())
+                    images, task = ray.get(list(message))
+                    assert isinstance(task, Task)
+                    on_device = DeviceData.build(images, task.config.data, device, task.split_seed, task.use)
+                    training = loop.TrainingState.start(
+                        task.config, on_device, device, task.seed, rank, task.micro_batches
+                    )
+                    if task.checkpoint is not None:
+                        training.restore(task.checkpoint)
     except RankLost:
         raise
     except (Exception, SystemExit) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.helpers.tiny import CPU, figures, tiny_data
 from winnow.search.ray_backend.rank_groups import RankGroupClient, RankGroupSpec, rank_groups
@@ -17,6 +19,24 @@ from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.search.training.ranks import Task, Team
 from winnow.spaces.schema import Config
+
+
+class Careless(nn.Sequential):
+    """A network that sets the default dtype of its process when it trains, and says so."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and images.device.type != "meta":
+            print("a batch")
+            torch.set_default_dtype(torch.float64)
+        return super().forward(images)
+
+
+def careless(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """Build a `Careless` network."""
+    return Careless(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+
+
+CARELESS = {"name": "tests.helpers.rank_training:careless"}
 
 PLAIN: dict[str, Any] = {  # neither batch norm nor dropout: then the shared-out batch gives the same update
     "precision": "float32",  # in bfloat16 sums in another order differ in the third digit

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.helpers.rank_training import PLAIN, epochs, groups, ray, run  # noqa: F401
+from tests.helpers.rank_training import CARELESS, PLAIN, epochs, groups, ray, run  # noqa: F401
 from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.search.ray_backend.shared_data import SharedData, train_on
 from winnow.search.training.errors import Failed
@@ -24,6 +24,16 @@ def test_a_training_that_is_dropped_leaves_the_group_to_the_next(ray, groups):  
     assert [report[0]["epoch"] for report in second] == [1, 2]
     assert {report[3] for report in second} == {pid}
     assert first["lr"] == second[0][0]["lr"]
+
+
+def test_what_a_model_changes_on_a_rank_does_not_reach_the_next_training(ray, groups):  # noqa: F811
+    data = SharedData(ray.put(tiny_data()), groups[2])
+    plain, careless = tiny_config(**PLAIN), tiny_config(**{**PLAIN, "model": CARELESS})
+    before, changed, after = (
+        list(train_on(data, "a test", epochs, config=config, state=None)) for config in (plain, careless, plain)
+    )
+    assert [report[0] for report in after] == [report[0] for report in before]
+    assert len({report[3] for report in (*before, *changed, *after)}) == 1  # one group trained all of them
 
 
 def test_an_error_of_a_rank_is_reported_in_its_words(run):  # noqa: F811
