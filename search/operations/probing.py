@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, check_on_images, load_data
+from winnow.search.operations.checks import check_space
 from winnow.search.operations.execution import Execution, packing_of
-from winnow.search.operations.limits import limit_notes
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
 from winnow.search.settings import Settings
-from winnow.search.training.errors import Failed
+from winnow.search.study.failure_policy import headline
+from winnow.search.training.errors import Failed, failure
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
-from winnow.spaces.validation import check
+from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -46,7 +47,7 @@ def plan_search(
         The forecast.
 
     Raises:
-        InputError: The images or the devices of the probe cannot be used.
+        InputError: The images or the devices of the probe cannot be used, or a network of the space cannot be built or trained.
     """
     room = check_on_images(space, execution.new_source if execution else Source(Path("data")))
     forecast = forecast_search(settings)
@@ -55,8 +56,7 @@ def plan_search(
         limits = [f"limits {settings.limits}: a plan with a probe counts the configs within them"]
         return replace(forecast, notes=[*notes, *(limits if settings.limits else [])])
     data = load_data(space, execution.new_source)
-    check(space, data.image_shape)
-    notes += limit_notes(space, data.image_shape, data.num_classes)
+    notes += check_space(space, data, settings.trial_timeout, say)
     return replace(forecast, notes=notes, estimate=_probe(space, data, settings, forecast, execution, say))
 
 
@@ -91,26 +91,38 @@ def _probe(
                 (config, (shared, config, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
                 for config in configs
             )
-            measured[name] = [_sound(result) for _, result in run_tasks(ray, _probe_one, jobs, plan.per_trial)]
-    start_seconds = min(each.started for results in measured.values() for each in results) - began
+            ended = [_measured(*each) for each in run_tasks(ray, _probe_one, jobs, plan.per_trial)]
+            measured[name] = [result for result in ended if result is not None]
+    probed = [*measured["largest"], *measured["sampled"]]
+    if not probed:
+        raise InputError(f"{space.source}: every model that was probed refuses its config")
+    start_seconds = min(each.started for each in probed) - began
     return estimate(
         forecast,
-        measured["sampled"],
-        measured["largest"][0],
+        measured["sampled"] or probed,
+        probed[0],
         plan.concurrent,
         start_seconds,
         plan.device == "cuda",
     )
 
 
-def _sound(result: Any) -> Any:
-    """Return the result of a probe, or raise InputError if its process was lost repeatedly."""
-    if isinstance(result, Failed):
-        raise InputError(f"the probe of winnow plan ended as {result.status}: {result.text}")
-    return result
+def _measured(config: Config, result: Measured | Failed) -> Measured | None:
+    """Return the result of a probe; None if the user's own model refused the config, which only makes a trial infeasible.
+
+    Raises:
+        InputError: The config could not be trained, or its process was lost repeatedly.
+    """
+    if not isinstance(result, Failed):
+        return result
+    if result.status == TrialStatus.INFEASIBLE:
+        return None
+    raise InputError(f"model {config.model.name}: its probe ended as {result.status}: {headline(result.text)}")
 
 
-def _probe_one(data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float) -> Any:
+def _probe_one(
+    data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float
+) -> Measured | Failed:
     """Measure the speed of one config in a Ray worker.
 
     Args:
@@ -122,11 +134,17 @@ def _probe_one(data: ImageData, config: Config, device: str, threads: int, seed:
         seconds: Duration of the measurement after the warm-up, in seconds.
 
     Returns:
-        A `Measured`.
+        The measurement, or how the training ended.
+
+    Raises:
+        RankLost: The device no longer works in this process.
     """
     import torch
 
     from winnow.search.training.speed_probe import measure
 
     torch.set_num_threads(threads)
-    return measure(config, data, torch.device(device), seed, seconds)
+    try:
+        return measure(config, data, torch.device(device), seed, seconds)
+    except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
+        return Failed(*failure(error))

@@ -8,16 +8,21 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
 from tests.helpers.tiny import tiny_config
-from winnow.search.operations import build_check
+from winnow.search.data.source import Source
+from winnow.search.operations import build_check, probing
 from winnow.search.operations.build_check import check_own_parts
+from winnow.search.settings import settings_for
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
+from winnow.spaces.space import Space
 
 NETS = """
     import ctypes, os, signal, sys, time
@@ -87,6 +92,16 @@ def test_a_model_that_ends_its_process_is_named(nets, do, message):
     models = [config(nets), config(nets, do=do)]
     with pytest.raises(InputError, match=message):
         check_own_parts(models, (1, 8, 8), 10)
+
+
+def test_a_plan_builds_models_in_a_process_of_their_own_too(nets, tmp_path, monkeypatch):
+    monkeypatch.setattr(probing, "_probe", lambda *_: None)
+    data, model = {"name": "digits", "validation": 0.2}, {"name": nets, "do": "exit"}
+    tree = {"data": data, "epochs": 1, "batch_size": 64, "model": model, "optimizer": {"name": "adam", "lr": 0.01}}
+    space = Space.from_tree(tree, "a test")
+    execution: Any = SimpleNamespace(new_source=Source(tmp_path))
+    with pytest.raises(InputError, match="ended its process with exit code 7 while it was built"):
+        probing.plan_search(space, settings_for(space), execution, lambda _: None)
 
 
 def test_a_model_that_hangs_is_told_and_named(nets, monkeypatch):

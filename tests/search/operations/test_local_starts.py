@@ -243,6 +243,43 @@ def test_a_model_that_leaves_while_it_is_built_is_named_before_anything_starts(t
     assert not (tmp_path / "runs").exists()
 
 
+FAILS = """
+from torch import nn
+
+class Net(nn.Sequential):
+    calls = 0
+
+    def forward(self, images):
+        self.calls += self.training
+        if self.calls == 4:  # the check before the probe makes fewer
+            raise RuntimeError("no more")
+        return super().forward(images)
+
+def build(image_shape, num_classes):
+    return Net(nn.Flatten(), nn.Linear(64, num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("nets", "problem"),
+    [
+        (
+            LEAVES.replace("sys.exit(0)", "sys.modules['os']._exit(7)"),
+            "it ended its process with exit code 7 while it was built",
+        ),
+        (LEAVES.replace("sys.exit(0)", "__import__('ctypes').string_at(0)"), "its process was killed by SIGSEGV"),
+        (FAILS, "its probe ended as failed: RuntimeError: no more"),
+    ],
+    ids=["exit", "segfault", "error"],
+)
+def test_a_model_that_ruins_a_plan_is_named(tmp_path, nets, problem):
+    write_space(tmp_path, nets)
+    code, output = finish(begin(tmp_path, [sys.executable, "-m", "winnow", "plan", "space.yaml", "--num-cpus", "1"]))
+    assert code == 2, output
+    assert output.splitlines()[-1].startswith(f"winnow: model odd_nets:build: {problem}")
+    assert "Traceback" not in output
+
+
 def test_a_closed_pipe_ends_no_search(tmp_path):
     """As of `winnow search SPACE | head -1`."""
     reader, writer = os.pipe()

@@ -11,13 +11,16 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.search.data.source import Source, load_data
+from winnow.search.operations import probing
 from winnow.search.operations.planning import brackets, estimate, expected_rungs, forecast_search
 from winnow.search.resources.largest_config import largest_config, sample_configs
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import settings_for
 from winnow.search.training.speed_probe import Measured, estimate_memory_mb, measure
 from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
 
 
 def test_brackets_are_those_of_the_paper():
@@ -157,6 +160,41 @@ def test_on_a_gpu_the_probe_has_a_full_chunk_and_a_batch_of_the_evaluation(digit
     assert (len(on_cpu.train), len(on_cpu.validation)) == (8, 8)
     assert len(on_gpu.train) == len(whole.train), "all of digits are one chunk"
     assert len(on_gpu.validation) == 256
+
+
+FAILING = """
+import sys
+from torch import nn
+from winnow.spaces.errors import ModelRefused
+
+class Net(nn.Sequential):
+    def forward(self, images):
+        if self.training and images.device.type != "meta":
+            if self.do == "leave": sys.exit(3)
+            raise RuntimeError("no such network")
+        return super().forward(images)
+
+def build(image_shape, num_classes, do):
+    if do == "refuse": raise ValueError("too wide")
+    net = Net(nn.Flatten(), nn.LazyLinear(num_classes))
+    net.do = do
+    return net
+"""
+
+
+def test_a_model_that_fails_in_the_probe_is_named(tmp_path, monkeypatch):
+    (tmp_path / "failing_nets.py").write_text(FAILING)
+    monkeypatch.chdir(tmp_path)
+
+    def probed(do: str) -> Measured | None:
+        config = tiny_config(model={"name": "failing_nets:build", "do": do})
+        return probing._measured(config, probing._probe_one(tiny_data(), config, "cpu", 1, 0, 0.1))
+
+    for do, problem in (("raise", "RuntimeError: no such network"), ("leave", "SystemExit: 3")):
+        with pytest.raises(InputError) as raised:
+            probed(do)
+        assert str(raised.value) == f"model failing_nets:build: its probe ended as failed: {problem}"
+    assert probed("refuse") is None  # such a trial is infeasible, and the search continues
 
 
 def test_a_learning_rate_that_would_diverge_is_measured_all_the_same(digits):
