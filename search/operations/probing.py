@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,12 @@ from winnow.search.data.source import Source, check_on_images, load_data
 from winnow.search.operations.checks import check_space
 from winnow.search.operations.execution import Execution, packing_of
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
+from winnow.search.ray_backend.silence import limit
 from winnow.search.settings import Settings
+from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.study.failure_policy import headline
 from winnow.search.training.errors import Failed, failure
+from winnow.search.training.heartbeat import beating
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
@@ -70,7 +74,7 @@ def _probe(
 ) -> Estimate:
     """Train random configs and the largest one in real workers, as many at once as the search would run."""
     from winnow.search.ray_backend.session import ray_session
-    from winnow.search.ray_backend.tasks import run_tasks
+    from winnow.search.ray_backend.tasks import Hangs, run_tasks
     from winnow.search.resources.inventory import allocated_cpus
     from winnow.search.resources.largest_config import largest_config, sample_configs
     from winnow.search.resources.plan import plan_resources
@@ -81,17 +85,23 @@ def _probe(
     if address is None:
         devices.check_here()
     began = time.time()
-    with ray_session(devices.num_cpus or allocated_cpus(), devices.num_gpus, address) as ray:
+    with (
+        temporary_folder("plan") as folder,  # workers on other machines do not see it, and are not watched
+        ray_session(devices.num_cpus or allocated_cpus(), devices.num_gpus, address) as ray,
+    ):
         plan = plan_resources(ray, devices, settings.num_trials, packing_of(ray, space, data, settings.seed, say))
         say(f"{plan.explanation}; probing the largest config and {len(sampled)} random ones")
         shared = ray.put(data)
+        hangs = Hangs(str, limit(settings.trial_timeout, None), run_again=False)
         measured: dict[str, list[Measured]] = {}
         for name, configs in (("sampled", sampled), ("largest", [largest])):
+            probes = {f"{folder}/{name}-{number}.beat": config for number, config in enumerate(configs)}
             jobs = deque(
-                (config, (shared, config, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
-                for config in configs
+                (heartbeat, (shared, config, heartbeat, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
+                for heartbeat, config in probes.items()
             )
-            ended = [_measured(*each) for each in run_tasks(ray, _probe_one, jobs, plan.per_trial)]
+            with closing(run_tasks(ray, _probe_one, jobs, plan.per_trial, hangs=hangs, say=say)) as results:
+                ended = [_measured(probes[heartbeat], result) for heartbeat, result in results]
             measured[name] = [result for result in ended if result is not None]
     probed = [*measured["largest"], *measured["sampled"]]
     if not probed:
@@ -111,7 +121,7 @@ def _measured(config: Config, result: Measured | Failed) -> Measured | None:
     """Return the result of a probe; None if the user's own model refused the config, which only makes a trial infeasible.
 
     Raises:
-        InputError: The config could not be trained, or its process was lost repeatedly.
+        InputError: The config could not be trained, its training hung, or its process was lost repeatedly.
     """
     if not isinstance(result, Failed):
         return result
@@ -121,13 +131,14 @@ def _measured(config: Config, result: Measured | Failed) -> Measured | None:
 
 
 def _probe_one(
-    data: ImageData, config: Config, device: str, threads: int, seed: int, seconds: float
+    data: ImageData, config: Config, heartbeat: str, device: str, threads: int, seed: int, seconds: float
 ) -> Measured | Failed:
     """Measure the speed of one config in a Ray worker.
 
     Args:
         data: Images of the space.
         config: The config.
+        heartbeat: Path of the file that the training rewrites for as long as it lives.
         device: `cpu`, `cuda` or `mps`.
         threads: Number of CPU threads, at least 1.
         seed: Seed of the training.
@@ -145,6 +156,7 @@ def _probe_one(
 
     torch.set_num_threads(threads)
     try:
-        return measure(config, data, torch.device(device), seed, seconds)
+        with beating(heartbeat):
+            return measure(config, data, torch.device(device), seed, seconds)
     except (Exception, SystemExit) as error:  # a model that calls sys.exit() would take the worker along
         return Failed(*failure(error))

@@ -23,12 +23,14 @@ from winnow.reports.tables.reference import RESULTS, training_name, write_table
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.checks import check_space, require_recipe
 from winnow.search.operations.execution import Execution
-from winnow.search.ray_backend.tasks import run_tasks
+from winnow.search.ray_backend.silence import limit
+from winnow.search.ray_backend.tasks import Hangs, run_tasks
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training.errors import Failed, failure
+from winnow.search.training.heartbeat import beating
 from winnow.search.views.view import View
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -129,12 +131,18 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
     torch.set_num_threads(threads)
     try:
         state = _checkpoint(Path(folder), training.config.epochs)
-        final = fit_and_test(training, data, torch.device(device), Path(folder), state)
+        with beating(_heartbeat(Path(folder)), divisible=False):
+            final = fit_and_test(training, data, torch.device(device), Path(folder), state)
         assert final is not None  # `_checkpoint` returns no state of a complete training
     except (Exception, SystemExit) as error:  # losing the worker would take seconds
         status, text = failure(error)
         return {"status": status, "error": text}
     return final
+
+
+def _heartbeat(folder: Path) -> str:
+    """Return the file that shows that a training is alive. It is beside the folder, which the training makes."""
+    return str(folder.with_name(f".trial-{folder.name}.beat"))  # swept as the file of a trial is
 
 
 def _make_folder(output: Path) -> None:
@@ -236,7 +244,17 @@ def _run(
     lines = JsonLines(output / RESULTS)
     num_failed = 0
     try:
-        with closing(run_tasks(ray, _bench_one, items, plan.per_trial, epoch=_epochs_done)) as ended:
+        with closing(
+            run_tasks(
+                ray,
+                _bench_one,
+                items,
+                plan.per_trial,
+                epoch=_epochs_done,
+                hangs=Hangs(lambda job: _heartbeat(job.folder.resolve()), limit(None, None)),
+                say=listener,
+            )
+        ) as ended:
             for number, (job, outcome) in enumerate(ended, start=1):
                 failed = isinstance(outcome, Failed)
                 result = {"status": outcome.status, "error": outcome.text} if failed else outcome

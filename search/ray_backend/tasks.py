@@ -41,10 +41,12 @@ class Hangs(Generic[Item]):
         heartbeat: Returns the path or URI of the file that the training of an item rewrites for as long as it lives.
         limit: Seconds without a change of that file after which the task counts as hanging. The limit is longer until its first
             batch. A task is not watched before its first heartbeat, since it may wait for resources.
+        run_again: Whether a task that hangs is also run again.
     """
 
     heartbeat: Callable[[Item], str]
     limit: float
+    run_again: bool = True
 
 
 @dataclass
@@ -76,8 +78,9 @@ def run_tasks(
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
-    A task runs again if its process, node or rank is lost. A task that hangs is killed and also runs again. After four losses with
-    no epoch finished in between, it ends as `lost` or `timed_out`. Tasks that still run when the generator is closed are cancelled.
+    A task runs again if its process, node or rank is lost. A task that hangs is killed and also runs again, unless `hangs` says
+    otherwise. After four losses with no epoch finished in between, it ends as `lost` or `timed_out`. Tasks that still run when the
+    generator is closed are cancelled.
 
     Args:
         ray: The initialised `ray` module.
@@ -105,6 +108,7 @@ def run_tasks(
     again: deque[_Running[Item]] = deque()
     begun_by = time.monotonic() + PATIENCE if say else math.inf
     is_told = False
+    run_again = {TrialStatus.LOST} | ({TrialStatus.TIMED_OUT} if hangs and hangs.run_again else set())
 
     def start(running: _Running[Item]) -> None:
         if hangs:
@@ -142,7 +146,7 @@ def run_tasks(
                         again.append(running)
                         continue
                     result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error, running)
-                    is_lost = result is not None and result.status in (TrialStatus.LOST, TrialStatus.TIMED_OUT)
+                    is_lost = result is not None and result.status in run_again
                     if result is None or (is_lost and running.losses.lost(epoch(running.item))):
                         again.append(running)
                         continue

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers.cifar import write_some
+from tests.helpers.tiny import tiny_config
 from winnow.reports.tables.answers import load_answers
 from winnow.reports.tables.reference import COLUMNS, as_markdown, recipe_rows
 from winnow.reports.tables.retraining import metric_interval
 from winnow.search.cli.main import cli
-from winnow.search.operations.reproduction import choose
+from winnow.search.operations import reproduction
+from winnow.search.operations.reproduction import _Job, choose
+from winnow.search.operations.training import TrainingJob
 from winnow.search.ray_backend.session import ray_kept
+from winnow.search.ray_backend.shared_data import SharedData
+from winnow.search.ray_backend.tasks import Hangs
+from winnow.search.training.heartbeat import process_of
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 
@@ -136,6 +143,31 @@ def test_patterns_choose_recipes() -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"cifar100-z9: no recipe with a published figure .* cifar100-a1"):
         choose(["cifar100-z9"])
+
+
+def test_a_training_gives_signs_of_life_where_the_driver_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _Job(
+        "cifar100-a1", TrainingJob("cifar100-a1", tiny_config(), 0), tmp_path / "bench" / "cifar100-a1-s0", "images"
+    )
+    signs: list[bytes] = []
+
+    def run_tasks(
+        ray: None, function: Any, items: Any, resources: Any, *, hangs: Hangs[_Job], **_: Any
+    ) -> Iterator[Any]:
+        def fit_and_test(*_: Any) -> None:
+            signs.append(Path(hangs.heartbeat(job)).read_bytes())
+            raise ValueError("it has seen enough")
+
+        monkeypatch.setattr("winnow.search.operations.training.fit_and_test", fit_and_test)
+        for item, arguments in items:
+            yield item, function(*arguments)
+
+    monkeypatch.setattr(reproduction, "run_tasks", run_tasks)
+    job.folder.parent.mkdir()
+    plan: Any = SimpleNamespace(per_trial={"cpu": 1, "gpu": 0}, device="cpu", threads=1)
+    assert reproduction._run(None, [job], {"images": SharedData(None)}, plan, job.folder.parent, lambda _: None) == 1
+    assert [process_of(sign) for sign in signs] == [os.getpid()]
+    assert not list(job.folder.parent.glob(".*"))
 
 
 @pytest.fixture(scope="module")

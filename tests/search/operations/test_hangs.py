@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -64,11 +64,16 @@ def nothing_left() -> Iterator[None]:
     searches.clear()
 
 
-def start(folder: Path, hangs: str, seconds: float, trials: int, timeout: float) -> subprocess.Popen[str]:
+SEARCH = ("search", "space.yaml", "--name", "r")
+
+
+def start(
+    folder: Path, hangs: str, seconds: float, trials: int, timeout: float, command: Sequence[str] = SEARCH
+) -> subprocess.Popen[str]:
     (folder / "hanging_nets.py").write_text(NETS)
     (folder / "space.yaml").write_text(SPACE.format(hangs=hangs, seconds=seconds, trials=trials, timeout=timeout))
     search = subprocess.Popen(
-        [sys.executable, "-m", "winnow", "search", "space.yaml", "--name", "r", "--cpus-per-trial", "1"],
+        [sys.executable, "-m", "winnow", *command, "--cpus-per-trial", "1"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{folder}", "RAY_worker_niceness": "0"},
         stdout=subprocess.PIPE,
@@ -114,6 +119,16 @@ def test_a_model_that_never_returns_times_out_and_its_worker_is_replaced(tmp_pat
         text=True,
     )
     assert f"runs/r/checkpoints/trial-{hung:05d}.log" in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_probe_that_hangs_ends_the_plan(tmp_path):
+    plan = start(tmp_path, hangs="true", seconds=0.05, trials=4, timeout=5, command=("plan", "space.yaml"))
+    output, _ = plan.communicate(timeout=250)
+    assert plan.returncode == 2, output
+    assert output.splitlines()[-1].startswith(
+        "winnow: model hanging_nets:build: its probe ended as timed_out: no sign of life for"
+    )
 
 
 @pytest.mark.slow

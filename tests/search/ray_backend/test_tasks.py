@@ -62,15 +62,19 @@ def test_a_task_that_hangs_is_killed_and_runs_again(shared_ray, tmp_path):
     assert ended == {"never returns": "done", "is stopped": "done"}
 
 
-def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path):
+@pytest.mark.parametrize(("run_again", "tries"), [(True, 4), (False, 1)])
+def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path, run_again, tries):
     items = deque([("a", (str(tmp_path),))])
-    hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0)
+    hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0, run_again=run_again)
     ((_, result),) = run_tasks(shared_ray, _always_hang, items, {"cpu": 1, "gpu": 0}, hangs=hangs)
     assert result.status == "timed_out"
     assert "no sign of life for" in result.text
+    assert (tmp_path / "tries").read_text() == "x" * tries
 
 
 def _always_hang(folder: str) -> None:
+    with Path(folder, "tries").open("a") as file:
+        file.write("x")
     with beating(f"{folder}/a.beat"):
         beat()
         time.sleep(1000)

@@ -188,7 +188,8 @@ def test_a_model_that_fails_in_the_probe_is_named(tmp_path, monkeypatch):
 
     def probed(do: str) -> Measured | None:
         config = tiny_config(model={"name": "failing_nets:build", "do": do})
-        return probing._measured(config, probing._probe_one(tiny_data(), config, "cpu", 1, 0, 0.1))
+        result = probing._probe_one(tiny_data(), config, str(tmp_path / "beat"), "cpu", 1, 0, 0.1)
+        return probing._measured(config, result)
 
     for do, problem in (("raise", "RuntimeError: no such network"), ("leave", "SystemExit: 3")):
         with pytest.raises(InputError) as raised:
