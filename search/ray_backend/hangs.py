@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from winnow.search.ray_backend.not_pickled import NotPickled
-from winnow.search.ray_backend.silence import Silence, hung, limit
+from winnow.search.ray_backend.silence import Silence, limit
 from winnow.search.storage import remote as storage
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
@@ -109,16 +109,12 @@ class HangWatch(NotPickled, tune.Callback):
         """End the trials that hang. Must be called in each step of Tune's loop.
 
         Raises:
-            OSError: The end of a trial cannot be written.
+            OSError: The end of a trial, or a sign of life in its place, cannot be written.
         """
-        winding_down = self._ledger.winding_down
-        interval = self._patience / MISSED_BEATS if winding_down else min(self.timeout / 4, 30.0)
         for trial, silence in list(self._running.values()):
-            seconds = silence.seconds(interval)
-            allowed = silence.allowed(self.timeout)
-            if seconds > allowed:
-                self._end(trial, hung(seconds, allowed))
-            elif winding_down and seconds > self._patience:
+            if (message := silence.overdue(self.timeout)) is not None:
+                self._end(trial, message)
+            elif self._ledger.winding_down and silence.seconds(self._patience / MISSED_BEATS) > self._patience:
                 self._give_up(trial)
 
     def _end(self, trial: Trial, error: str) -> None:

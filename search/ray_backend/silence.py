@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from winnow.search.storage import remote as storage
-from winnow.search.training.heartbeat import is_training
+from winnow.search.training.heartbeat import is_training, write_beat
 
 EPOCHS_OF_SILENCE = 20
 """The default limit, as a multiple of the longest epoch so far."""
@@ -35,6 +35,11 @@ def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
     if longest_epoch is None:
         return NOTHING_MEASURED
     return max(SHORTEST_DEFAULT, EPOCHS_OF_SILENCE * longest_epoch)
+
+
+def seconds_between_looks(limit: float) -> float:
+    """Return the seconds between two reads of a heartbeat, given the limit. A read may be a network request."""
+    return min(limit / 4, 30.0)
 
 
 def hung(seconds: float, allowed: float) -> str:
@@ -88,11 +93,26 @@ class Silence:
         starts = not self.beat or not is_training(self.beat)
         return max(limit, STARTING) if starts else limit
 
+    def overdue(self, limit: float) -> str | None:
+        """Return the message about this training if it has been silent for too long; None if it has not.
+
+        Args:
+            limit: Seconds for which it may be silent after its first batch.
+
+        Raises:
+            OSError: The heartbeat cannot be written from here. Then a living training cannot give a sign either.
+        """
+        silent, allowed = self.seconds(seconds_between_looks(limit)), self.allowed(limit)
+        if silent <= allowed or self.seconds(0.0) <= allowed:  # there may be a sign since the last look
+            return None
+        write_beat(self._heartbeat, self.beat or b"")
+        return hung(silent, allowed)
+
     def seconds(self, interval: float) -> float:
         """Return the seconds since the last sign of life.
 
         Args:
-            interval: Minimum number of seconds between two reads of the heartbeat, since a read may be a network request.
+            interval: Minimum number of seconds between two reads of the heartbeat.
         """
         now = self._now()
         if now - max(self._seen, self._asked) > interval:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from winnow.search.ray_backend.free_resources import lacking
-from winnow.search.ray_backend.silence import Silence, hung
+from winnow.search.ray_backend.silence import Silence, seconds_between_looks
 from winnow.search.ray_backend.worker_errors import killed_by_kernel, short_of_memory
 from winnow.search.study.failure_policy import DIED, Losses
 from winnow.search.training.errors import Failed, RankLost
@@ -100,6 +100,9 @@ def run_tasks(
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
         with the status `lost` or `timed_out`, or `out_of_memory` if Ray or the kernel killed the process because its node ran short of
         memory.
+
+    Raises:
+        OSError: A task seems to hang, but no sign of life can be written where it writes them.
     """
     if nodes:
         from winnow.search.ray_backend.late_nodes import node_selector
@@ -172,14 +175,18 @@ def _cancel_displaced(ray: Any, waiting: dict[Any, _Running[Item]], sound: froze
 
 
 def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> None:
-    """Kill the processes of the tasks that hang; Ray then reports the tasks as lost."""
+    """Kill the processes of the tasks that hang; Ray then reports the tasks as lost.
+
+    Raises:
+        OSError: A task seems to hang, but its heartbeat cannot be written.
+    """
     for reference, running in waiting.items():
         if running.silence is None:
             continue
-        seconds, allowed = running.silence.seconds(min(limit / 4, 30.0)), running.silence.allowed(limit)
-        if running.silence.beat is None or seconds <= allowed:
+        running.silence.seconds(seconds_between_looks(limit))
+        if running.silence.beat is None or (message := running.silence.overdue(limit)) is None:
             continue
-        running.hung = hung(seconds, allowed)
+        running.hung = message
         ray.cancel(reference, force=True)
         process_id = process_of(running.silence.beat)
         if process_id is not None:  # a process that was stopped (SIGSTOP) does not react to Ray

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from winnow.search.storage import remote as storage
+from winnow.search.training.heartbeat import write_beating
 
 
 class CorruptCheckpoint(Exception):
@@ -57,7 +58,7 @@ def save(where: Path | str, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    storage.write(str(where), buffer.getbuffer())
+    write_beating(str(where), buffer.getbuffer())
 
 
 def load(where: Path | str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from winnow.search.data.image_data import ImageData
-from winnow.search.storage import remote as storage
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import evaluate
+from winnow.search.training.heartbeat import write_beating
 from winnow.spaces.epoch_figures import name_on_test_images
 from winnow.spaces.schema import Config
 
@@ -37,7 +37,7 @@ def evaluate_test_set(
     """
     evaluation = evaluate(config, weights, on_device, data.test_images, data.test_labels)
     if output is not None:
-        storage.write(str(output), _packed(evaluation.probabilities, data))
+        write_beating(str(output), _packed(evaluation.probabilities, data))
     metrics = {name_on_test_images(name): value for name, value in evaluation.metrics.items()}
     num_predicted = len(np.unique(evaluation.probabilities.argmax(1)))
     return {

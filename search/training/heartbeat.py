@@ -1,15 +1,16 @@
 """A heartbeat of a running training, which distinguishes one that hangs from one that is only slow.
 
 The training loop calls `beat` for every batch. Within `beating` this rewrites a small file every few seconds, beside the
-checkpoints, where the driver can read it. A model that never returns, or a process that was stopped, no longer beats. The file
-contains the number of beats, which is 0 until the first batch, and the process; and in a second line what
-`winnow.search.training.kernel_kills` notes.
+checkpoints, where the driver can read it. A model that never returns, or a process that was stopped, no longer beats. A slow
+storage is no hang, so checkpoints are written with `write_beating`. The file contains the number of beats, which is 0 until the
+first batch, and the process; and in a second line what `winnow.search.training.kernel_kills` notes.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,50 @@ def beat() -> None:
     """Record that the training in this process has made progress. This takes almost no time."""
     if _beating is not None:
         _beating.beat()
+
+
+def write_beating(where: str, content: bytes | memoryview) -> None:
+    """Write a file of a training, such as a checkpoint, and beat meanwhile. It may take longer than a training may be silent.
+
+    Args:
+        where: Path or URI of the file.
+        content: All bytes of the file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if _beating is None:
+        storage.write(where, content)
+        return
+    written = threading.Event()
+    thread = threading.Thread(target=_beat_until, args=(written, _beating.interval), daemon=True, name="heartbeat")
+    thread.start()
+    try:
+        storage.write(where, content)
+    finally:
+        written.set()
+        thread.join()
+
+
+def _beat_until(written: threading.Event, interval: float) -> None:
+    while not written.wait(interval):
+        beat()
+
+
+def write_beat(where: str, content: bytes) -> None:
+    """Write the file of a heartbeat.
+
+    Args:
+        where: Path or URI of the file.
+        content: All bytes of the file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if storage.is_uri(where):
+        storage.write(where, content)
+    else:  # not through `storage`, which waits for the disk: after a power cut nobody needs the file
+        Path(where).write_bytes(content)
 
 
 def is_training(beat: bytes) -> bool:
@@ -78,7 +123,7 @@ class _Heartbeat:
     def __init__(self, where: str, divisible: bool) -> None:
         self._where = where
         self._divisible = divisible
-        self._interval = seconds_between(where)
+        self.interval = seconds_between(where)
         self._count = 0
         self._process = f"{os.getpid()} {socket.gethostname()}"
         self._due = 0.0
@@ -88,17 +133,14 @@ class _Heartbeat:
         if now < self._due:
             return
         self._count += 1
-        self._due = now + self._interval
+        self._due = now + self.interval
         self.write()
 
     def write(self) -> None:
         note = note_counter() if self._divisible else ""
         content = f"{self._count} {self._process}\n{note}".encode()
         with suppress(OSError):  # a full disk ends the training when its checkpoint cannot be written
-            if storage.is_uri(self._where):
-                storage.write(self._where, content)
-            else:  # not through `storage`, which waits for the disk: after a power cut nobody needs the file
-                Path(self._where).write_bytes(content)
+            write_beat(self._where, content)
 
 
 _beating: _Heartbeat | None = None

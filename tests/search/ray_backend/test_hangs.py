@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from winnow.search.ray_backend.silence import NOTHING_MEASURED
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
+from winnow.search.training.checkpoint import save
 from winnow.search.training.heartbeat import beat, beating, is_training, process_of
 from winnow.spaces import catalog
 
@@ -78,6 +80,33 @@ def test_a_long_epoch_is_no_silence(tmp_path):
     assert not search.killed
     search.wait(80)  # the last beat may have been read up to a quarter of the timeout late
     assert search.ended == {"timed_out": 1}
+
+
+def test_a_sign_after_the_last_look_counts(tmp_path):
+    search = Search(tmp_path, trial_timeout=60)
+    search.beat(1)
+    search.wait(65)  # the last look was after 64 s
+    search.beat(2)
+    search.wait(70)
+    assert not search.killed
+
+
+def test_a_trial_whose_signs_cannot_be_written_stays_open(tmp_path):
+    """The storage is full or away, so a trial that lives gives no sign either."""
+    search = Search(tmp_path, trial_timeout=60)
+    search.beat(1)
+    search.wait(20)
+    heartbeat = tmp_path / heartbeat_name(search.assignment.number)
+    heartbeat.unlink()
+    heartbeat.mkdir()
+    with pytest.raises(IsADirectoryError):
+        search.wait(100)
+    assert not search.killed
+    assert search.ended == {}
+    heartbeat.rmdir()
+    search.beat(2)
+    search.wait(60)
+    assert not search.killed
 
 
 def start_slowly(search: Search, start: str) -> None:
@@ -166,3 +195,23 @@ def test_a_training_beats_while_it_runs(tmp_path, monkeypatch):
         assert file.read_bytes() != first
         assert process_of(first) == os.getpid()
     assert not file.exists()
+
+
+def test_a_training_beats_while_it_writes_to_a_slow_storage(tmp_path, monkeypatch):
+    file = tmp_path / heartbeat_name(7)
+    written = []
+
+    def write(where: str, content: memoryview) -> None:
+        """Take until the driver would have seen another sign."""
+        before, deadline = file.read_bytes(), time.monotonic() + 10
+        while file.read_bytes() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        written.append(where)
+
+    monkeypatch.setattr("winnow.search.training.heartbeat.LOCAL_SECONDS", 0.05)
+    monkeypatch.setattr("winnow.search.storage.remote.write", write)
+    with beating(str(file)):
+        beat()
+        save(tmp_path / "a.pt", {"epoch": 1})
+    assert written == [str(tmp_path / "a.pt")]

@@ -126,6 +126,20 @@ def test_the_timeout_of_a_task_counts_from_its_first_batch(tmp_path, sign, allow
     assert not sign or f"the limit is {allowed:.0f} s" in (running.hung or "")
 
 
+def test_a_task_whose_signs_cannot_be_written_is_not_killed(tmp_path):
+    seconds, ray, file = [0.0], Cancelling(), tmp_path / "a.beat"
+    silence = Silence(str(file), lambda: seconds[0])
+    file.write_text("1 1 elsewhere")
+    seconds[0] = 2.0
+    assert silence.seconds(0.0) == 0.0
+    file.unlink()
+    file.mkdir()
+    seconds[0] = 10.0
+    with pytest.raises(IsADirectoryError):
+        tasks._kill_hung(ray, {"a": tasks._Running("a", (), silence=silence)}, 5.0)
+    assert not ray.cancelled
+
+
 def test_a_wait_for_resources_is_reported(shared_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "PATIENCE", 1.0)
     cpus = shared_ray.cluster_resources()["CPU"]
