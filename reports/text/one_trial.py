@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -62,27 +63,32 @@ def trial_facts(run: RunData, number: int) -> Row:
     return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}
 
 
-def show_trial(run: RunData, console: Console, number: int) -> None:
+def show_trial(
+    run: RunData, console: Console, number: int, prints_of: Callable[[str], str | None] = lambda training: None
+) -> None:
     """Print the result of `trial_facts`.
 
     Args:
         run: The run.
         console: Console to print to.
         number: Number of the trial.
+        prints_of: Returns the place of what a model printed in a training, such as `trial-00007`; None if there is none. Default:
+            no place is named.
     """
     facts = trial_facts(run, number)
     console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
     for key in (*FACTS, *COSTS):
         if facts[key] is not None:
             console.print(f"{key:<18}{escape(_fact(run, key, facts[key]))}", highlight=False)
-    _name_prints(run, console, f"trial-{number:05d}")
+    _name_prints(console, prints_of(f"trial-{number:05d}"))
     if facts["error"]:
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
         console.print(_epoch_table(run, facts["epochs"]))
     for line in facts["retrains"]:
         console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
-        _name_prints(run, console, f"retraining-{retraining_stem(number, line['seed'], line['baseline'])}")
+        stem = retraining_stem(number, line["seed"], line["baseline"])
+        _name_prints(console, prints_of(f"retraining-{stem}"))
     if facts["retrains"]:
         warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] == number]
         for text in filter(None, [wording.largest_class_text(run, "test"), *warnings]):
@@ -92,11 +98,10 @@ def show_trial(run: RunData, console: Console, number: int) -> None:
         console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
 
 
-def _name_prints(run: RunData, console: Console, training: str) -> None:
+def _name_prints(console: Console, place: str | None) -> None:
     """Name the file with what a model printed in a training, if there is one."""
-    prints = run.path / "checkpoints" / f"{training}.log"
-    if prints.is_file():
-        console.print(f"{'printed':<18}{escape(str(prints))}", highlight=False)
+    if place is not None:
+        console.print(f"{'printed':<18}{escape(place)}", highlight=False)
 
 
 def _fact(run: RunData, key: str, value: Any) -> str:

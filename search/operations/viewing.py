@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
+from winnow.search.storage.remote import is_uri, join, without_secrets
 from winnow.search.storage.run_folder import open_run
 from winnow.spaces.errors import InputError
 
@@ -48,12 +50,20 @@ def show(
 
     data = reports.read_tables(open_run(run).path)
     if trial is not None:
-        show_trial(data, console, trial)
+        show_trial(data, console, trial, partial(_prints_of, data))
     elif where is None and sort is None:
         show_run(data, console, top)
     else:
         trials = select(data.trials, where, sort)
         show_run(data, console, top, Chosen(trials, named_columns(data.trials, where, sort), sort))
+
+
+def _prints_of(run: RunData, training: str) -> str | None:
+    """Return the path of what a model printed in a training, or None if there is none; a URI is returned without asking there."""
+    where = join(str(run.study.get("storage") or run.path), "checkpoints", f"{training}.log")
+    if is_uri(where):
+        return f"{without_secrets(where)} (if anything was printed)"
+    return where if Path(where).is_file() else None
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ class RankGroupClient:
 
     pool: Any
 
-    def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
+    def run(
+        self, name: str, training: Training, data: Any, prints: str | None = None, **arguments: Any
+    ) -> Generator[Any, None, None]:
         """Run a training on a group.
 
         Rank 0 continues from a `yield` only when the next value is asked for.
@@ -77,6 +79,7 @@ class RankGroupClient:
             name: Name of the training. A process that acquired a group under this name before is assumed to be dead.
             training: The training; it runs on rank 0.
             data: A reference to the images.
+            prints: Path or URI of the file for what the model prints on rank 0. Default: it is not kept.
             **arguments: Further arguments of `training`.
 
         Yields:
@@ -88,7 +91,7 @@ class RankGroupClient:
         """
         group = ray.get(self.pool.acquire.remote(name))
         try:
-            ray.get(self.pool.send.remote(group, 0, TrainRequest(training, data, arguments)))
+            ray.get(self.pool.send.remote(group, 0, TrainRequest(training, data, arguments, prints)))
             while True:
                 message = ray.get(self.pool.receive.remote(group))
                 if isinstance(message, Exception):

@@ -32,11 +32,13 @@ class TrainRequest:
         training: The training; it runs on rank 0.
         data: A reference to the images in Ray's object store.
         arguments: Further arguments of `training`.
+        prints: Path or URI of the file for what the model prints; None if it is not kept.
     """
 
     training: Training
     data: Any
     arguments: dict[str, Any]
+    prints: str | None = None
 
 
 def serve(config: dict[str, Any]) -> None:
@@ -85,6 +87,7 @@ def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
         rank: This rank, with index 0.
         device: Device of this rank.
     """
+    from winnow.search.training.prints import printing_to
     from winnow.search.training.process_state import contained
     from winnow.search.training.ranks import Task, Team
 
@@ -99,7 +102,11 @@ def _lead(channel: RankChannel, rank: Rank, device: torch.device) -> None:
 
         team = Team(rank, device, tell)
         try:
-            with contained(), closing(order.training(ray.get(order.data), team, **order.arguments)) as values:
+            with (
+                contained(),
+                printing_to(order.prints),
+                closing(order.training(ray.get(order.data), team, **order.arguments)) as values,
+            ):
                 for value in values:
                     channel.call("reply", (value,))
                     message = channel.next_message()

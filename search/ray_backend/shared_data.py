@@ -18,13 +18,16 @@ Training = Callable[..., Generator[Any, None, None]]
 class RankGroups(Protocol):
     """Groups of processes that train one network together (`winnow.search.ray_backend.rank_groups`)."""
 
-    def run(self, name: str, training: Training, data: Any, **arguments: Any) -> Generator[Any, None, None]:
+    def run(
+        self, name: str, training: Training, data: Any, prints: str | None = None, **arguments: Any
+    ) -> Generator[Any, None, None]:
         """Run a training on a group.
 
         Args:
             name: Name of the training.
             training: The training; it runs on rank 0.
             data: Reference to the images in Ray's object store.
+            prints: Path or URI of the file for what the model prints on rank 0. Default: it is not kept.
             **arguments: Further arguments of `training`.
 
         Yields:
@@ -82,7 +85,7 @@ class SharedData:
 
 
 def train_on(
-    data: ImageData | SharedData, name: str, training: Training, **arguments: Any
+    data: ImageData | SharedData, name: str, training: Training, prints: str | None = None, **arguments: Any
 ) -> Generator[Any, None, None]:
     """Run a training in this process or on a group of ranks.
 
@@ -91,6 +94,8 @@ def train_on(
         name: Name of the training, such as `trial-00007`.
         training: The training; called with the images, its team (None in this process) and
             `arguments`.
+        prints: Path or URI of the file for what the model prints in another process. What it prints in this one is left to the
+            caller. Default: it is not kept.
         **arguments: Further arguments of `training`.
 
     Yields:
@@ -99,7 +104,7 @@ def train_on(
     if not isinstance(data, SharedData):
         return _contained(training(data, None, **arguments))
     if data.groups is not None:
-        return data.groups.run(name, training, data.reference, **arguments)
+        return data.groups.run(name, training, data.reference, prints, **arguments)
     import ray
 
     return _contained(training(ray.get(data.reference), None, **arguments))

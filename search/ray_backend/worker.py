@@ -45,10 +45,13 @@ def run_trial(config: dict[str, Any], data: SharedData, job: Job) -> None:
     assignment = Assignment.from_json(config["assignment"])
     if job.by_kind:
         job = replace(job, gpus=_reserved_gpus() or job.gpus)
-    prints = join(job.checkpoints, prints_name(assignment.number))
-    with printing_to(prints), closing(trial_reports(assignment, data, job)) as reports:
+    with printing_to(_prints(assignment, job)), closing(trial_reports(assignment, data, job)) as reports:
         for report in reports:
             tune.report(report)
+
+
+def _prints(assignment: Assignment, job: Job) -> str:
+    return join(job.checkpoints, prints_name(assignment.number))
 
 
 def _reserved_gpus() -> float | None:
@@ -80,7 +83,8 @@ def trial_reports(
         RankLost: The group of ranks that trains the trial is lost.
     """
     try:
-        yield from train_on(data, trial_name(assignment.number), _epochs, assignment=assignment, job=job)
+        name, prints = trial_name(assignment.number), _prints(assignment, job)
+        yield from train_on(data, name, _epochs, prints, assignment=assignment, job=job)
         _release_shared(job)
         return
     except RankLost:

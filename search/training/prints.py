@@ -20,12 +20,15 @@ CUT = "\n[more was printed, and is not kept]\n"
 
 
 @contextmanager
-def printing_to(where: str) -> Iterator[None]:
+def printing_to(where: str | None) -> Iterator[None]:
     """Keep what is printed within the context. A trial that continues appends to its file; without output there is no file.
 
     Args:
-        where: Path or URI of the file. At a URI it is written when the context ends.
+        where: Path or URI of the file. At a URI it is written when the context ends. None: what is printed is not kept.
     """
+    if where is None:
+        yield
+        return
     log = _RemoteLog(where) if storage.is_uri(where) else _LocalLog(where)
     try:
         with redirect_stdout(log):

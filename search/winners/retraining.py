@@ -153,10 +153,11 @@ def retrain_one(
     curve: list[dict[str, Any]] = []
     stem = _stem(candidate, seed)
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
+    prints = storage.join(job.checkpoints, f"retraining-{stem}.log")
     figures: dict[str, Any] = {}
     try:
-        with printing_to(storage.join(job.checkpoints, f"retraining-{stem}.log")):
-            for record in train_on(data, stem, _alive, **arguments):
+        with printing_to(prints):
+            for record in train_on(data, stem, _alive, prints, **arguments):
                 if "status" in record:
                     figures = record
                 else:

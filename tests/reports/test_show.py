@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,34 @@ def winnow(capsys, monkeypatch):
         return captured.err if code == 2 else captured.out.replace("\u00a0", " ")
 
     return call
+
+
+@pytest.mark.parametrize("place", ["the run", "a folder"])
+def test_what_a_model_printed_is_named_where_workers_write_it(run, winnow, tmp_path, monkeypatch, place):
+    monkeypatch.setenv("COLUMNS", "400")
+    copy = stored_in(run, tmp_path, None if place == "the run" else str(tmp_path / "elsewhere"))
+    row = next(row for row in reports.read(copy).retrain_rows() if not row["baseline"])
+    checkpoints = (copy if place == "the run" else tmp_path / "elsewhere") / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    assert ".log" not in winnow("show", copy, "--trial", row["trial"])
+    for name in (f"trial-{row['trial']:05d}.log", f"retraining-t{row['trial']}-s{row['seed']}.log"):
+        (checkpoints / name).touch()
+        assert f"printed           {checkpoints / name}\n" in winnow("show", copy, "--trial", row["trial"])
+
+
+def test_the_place_of_prints_in_an_object_store_is_named_unseen(run, winnow, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
+    copy = stored_in(run, tmp_path, "s3://bucket/r?region=x")
+    place = "s3://bucket/r/checkpoints/trial-00000.log?region=x (if anything was printed)"
+    assert place in winnow("show", copy, "--trial", "0")
+
+
+def stored_in(run: Path, folder: Path, storage: str | None) -> Path:
+    """A copy of a run whose workers wrote to this storage."""
+    copy = Path(shutil.copytree(run, folder / "r"))
+    study = yaml.safe_load((copy / "study.yaml").read_text())
+    (copy / "study.yaml").write_text(yaml.safe_dump(study | {"storage": storage}))
+    return copy
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------

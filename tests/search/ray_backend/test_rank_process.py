@@ -8,7 +8,9 @@ import pytest
 
 from tests.helpers.rank_training import CARELESS, PLAIN, epochs, groups, ray, run  # noqa: F401
 from tests.helpers.tiny import tiny_config, tiny_data
-from winnow.search.ray_backend.shared_data import SharedData, train_on
+from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
+from winnow.search.ray_backend.worker import trial_reports
+from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import Failed
 from winnow.search.training.ranks import Task
 
@@ -34,6 +36,15 @@ def test_what_a_model_changes_on_a_rank_does_not_reach_the_next_training(ray, gr
     )
     assert [report[0] for report in after] == [report[0] for report in before]
     assert len({report[3] for report in (*before, *changed, *after)}) == 1  # one group trained all of them
+
+
+def test_what_a_model_prints_on_the_first_rank_is_kept(ray, groups, tmp_path):  # noqa: F811
+    data = SharedData(ray.put(tiny_data()), groups[2])
+    config = tiny_config(**{**PLAIN, "model": CARELESS, "epochs": 1})
+    trial = Assignment(7, 1, config.model_dump(mode="json"))
+    reports = list(trial_reports(trial, data, Job(str(tmp_path), "cpu", 1, seed=0)))
+    assert [report.get("error") for report in reports] == [None]
+    assert set((tmp_path / "trial-00007.log").read_text().splitlines()) == {"a batch"}
 
 
 def test_an_error_of_a_rank_is_reported_in_its_words(run):  # noqa: F811
