@@ -17,7 +17,7 @@ from winnow.search.operations.execution import Execution, packing_of
 from winnow.search.operations.planning import Estimate, SearchForecast, estimate, forecast_search
 from winnow.search.ray_backend.silence import limit
 from winnow.search.settings import Settings
-from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.leftovers import temporary_errors, temporary_folder
 from winnow.search.study.failure_policy import headline
 from winnow.search.training.errors import Failed, failure
 from winnow.search.training.heartbeat import beating
@@ -86,6 +86,7 @@ def _probe(
         devices.check_here()
     began = time.time()
     with (
+        temporary_errors("plan again"),
         temporary_folder("plan") as folder,  # workers on other machines do not see it, and are not watched
         ray_session(devices.num_cpus or allocated_cpus(), devices.num_gpus, address) as ray,
     ):

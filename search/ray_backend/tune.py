@@ -36,7 +36,7 @@ from winnow.search.ray_backend.worker_errors import (
     lost_tasks_as_deaths,
     raised_by_worker,
 )
-from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.leftovers import temporary_errors, temporary_folder
 from winnow.search.study.ledger import Ledger
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.trial_status import TrialStatus
@@ -103,7 +103,8 @@ def run_search(
         The reason why the search ended.
 
     Raises:
-        OSError: A file cannot be written, for example on a full disk; raised after Tune has released the workers.
+        OSError: A file of the run cannot be written, for example on a full disk; raised after Tune has released the workers.
+        InputError: Temporary files cannot be written.
     """
     nodes = None
     if data.checked_nodes is not None:
@@ -114,7 +115,8 @@ def run_search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     searcher = StudySearcher(ledger, stopping, concurrent)
     trainable = tune.with_resources(tune.with_parameters(run_trial, data=data, job=job), resources.per_trial)
-    with temporary_folder("tune") as storage:  # Tune always writes files; these are never read
+    # Tune always writes files; these are never read. Errors of the run's own files are in `stopping.error`.
+    with temporary_errors(ledger.folder.command("resume")), temporary_folder("tune") as storage:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

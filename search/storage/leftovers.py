@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from winnow.reports.durable import part_of
+from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -26,6 +28,7 @@ LOCK = ".lock"
 """File in a folder that a process keeps locked while it uses the folder. Process ids alone are not enough: containers repeat them."""
 TEMPORARY = "winnow-"
 """Beginning of the name of every temporary folder."""
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 OLD_SECONDS = 600.0
 """Age in seconds from which a folder without a process on this machine is a leftover. A newer one may belong to another machine."""
 
@@ -124,6 +127,30 @@ def temporary_folder(purpose: str) -> Iterator[str]:
     finally:
         for left in (new, folder):
             shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def temporary_errors(way_on: str) -> Iterator[None]:
+    """Turn an error of the disk with the temporary files into one message. Nothing else may be written within the context.
+
+    Args:
+        way_on: What to do once there is room, such as a command.
+
+    Raises:
+        InputError: The temporary files cannot be written. Ray Tune raises its own error for this.
+    """
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None and not (isinstance(link, OSError) and link.errno in DISK_ERRORS):
+            link = link.__cause__ or link.__context__
+        if not isinstance(link, OSError) or isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"TMPDIR={tempfile.gettempdir()}: the temporary files of this command cannot be written ({link.strerror}); nothing "
+            f"is lost. Free some space there, or set TMPDIR to another folder, then: {way_on}"
+        ) from error
 
 
 def _is_abandoned(entry: Path) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
+import traceback
 
 import pytest
+from ray.tune import TuneError
 
 from winnow.search.operations.execution import storage_errors
+from winnow.search.storage.leftovers import temporary_errors
 from winnow.search.storage.run_folder import RunFolder, create
 from winnow.spaces.errors import InputError
 
@@ -42,3 +46,31 @@ def test_a_deleted_run_is_not_called_kept(folder, fails):
         InputError, match=r"/r: was deleted or moved while winnow worked on it; its records are no longer"
     ):
         delete()
+
+
+def fail_as_tune_does() -> None:
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        raise TuneError(traceback.format_exc())  # noqa: B904
+
+
+def fail() -> None:
+    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+
+@pytest.mark.parametrize(("failing", "reason"), [(fail_as_tune_does, errno.ENOSPC), (fail, errno.EDQUOT)])
+def test_a_full_disk_of_temporary_files_is_named(failing, reason):
+    with pytest.raises(InputError) as raised, temporary_errors("winnow resume r"):
+        failing()
+    assert str(raised.value).startswith(
+        f"TMPDIR={tempfile.gettempdir()}: the temporary files of this command cannot be"
+    )
+    assert f"({os.strerror(reason)})" in str(raised.value)
+    assert str(raised.value).endswith("then: winnow resume r")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("Ray is gone"), TuneError("a bug"), InputError("bad input")])
+def test_another_error_is_no_full_disk(error):
+    with pytest.raises(type(error), match=str(error)), temporary_errors("winnow resume r"):
+        raise error
