@@ -6,9 +6,11 @@ then follows the events, so a killed driver leaves no gap and a resume writes no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import methodcaller
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from winnow.search.optional import require
@@ -30,6 +32,8 @@ TRACKERS: dict[str, Callable[[RunFolder, Record], Tracker]] = {
     "mlflow": MLflow,
     "wandb": WandB,
 }
+PATIENCE = 10.0
+"""Seconds without an answer after which a tracker is no longer waited for at the end."""
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -44,53 +48,108 @@ def check_installed(names: Sequence[str]) -> None:
         require(name, f"--log {name}", name)
 
 
+Call = Callable[[Tracker], object]
+"""A call of a method of a tracker, such as `methodcaller("end", "trial-00007", "completed", {})`."""
+
+
 @contextmanager
 def following(
     names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
 ) -> Iterator[Callable[[Event], None]]:
-    """Bring the trackers up to date with the run folder, then yield a listener that writes the events of search and retraining to them.
+    """Bring the trackers up to date with the run folder, and yield a listener that writes the events of search and retraining to them.
 
-    The trackers write in their own thread, so a slow server delays no trial. A tracker that fails is dropped for the rest of
-    this start, since the search matters more than its copy; the next start catches up.
+    Each tracker writes in its own thread, so a server that is slow or does not answer delays no trial and no other tracker. A
+    tracker that fails, or that gives no answer for `PATIENCE` seconds at the end, is dropped for the rest of this start, since the
+    search matters more than its copy; the next start catches up.
 
     Args:
         names: Keys of `TRACKERS`. With no name, the listener does nothing.
         folder: The run.
         space: Its space, which knows the parameters of a config.
-        say: Receives a message if a tracker fails.
+        say: Receives a message if a tracker fails, or is waited for.
     """
     if not names:
         yield lambda event: None
         return
     study = folder.read_study()
     trackers = {name: TRACKERS[name](folder, study) for name in names}
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trackers")
+    past = list(_past(folder))  # read here, since the search continues to write
+    writers = [_Writer(name, tracker, say) for name, tracker in trackers.items()]
 
-    def on_all(write: Callable[[Tracker], None]) -> None:
-        for name, tracker in list(trackers.items()):
-            try:
-                write(tracker)
-            except tracker.errors as error:
-                del trackers[name]
-                reason = printable(masked(" ".join(str(error).split())))[:200]  # may name the URI of the tracker
-                say(f"--log {name}: cannot write ({reason}); Winnow continues without it")
+    def write(calls: Iterable[Call]) -> None:
+        for call in calls:
+            for writer in writers:
+                writer.write(call)
 
-    def listen(event: Event) -> None:
-        written.append(thread.submit(on_all, lambda tracker: _write_event(event, tracker, space)))
-
-    written: list[Future[None]] = []
+    write(past)
     try:
-        on_all(lambda tracker: _catch_up(tracker, folder))
-        yield listen
+        yield lambda event: write(_calls(event, space))
     finally:
-        thread.shutdown(wait=True)
-        on_all(lambda tracker: tracker.close())
-    for future in written:
-        future.result()  # any other error is a bug and must not be lost in the thread
+        for writer in writers:
+            writer.finish()
+    for writer in writers:
+        writer.raise_bug()
 
 
-def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
-    """Write everything that the folder has recorded."""
+class _Writer:
+    """Writes to one tracker in a thread that never keeps the process from ending."""
+
+    def __init__(self, name: str, tracker: Tracker, say: Callable[[str], None]) -> None:
+        self._name = name
+        self._tracker = tracker
+        self._say = say
+        self._todo: SimpleQueue[Call | None] = SimpleQueue()
+        self._num_written = 0
+        self._dropped = False
+        self._bug: Exception | None = None
+        self._thread = Thread(target=self._work, daemon=True, name=f"tracker {name}")
+        self._thread.start()
+
+    def write(self, call: Call) -> None:
+        """Write after everything that was given before."""
+        self._todo.put(call)
+
+    def finish(self) -> None:
+        """Wait until everything is written, for as long as the tracker gets on."""
+        self._todo.put(None)
+        before = -1
+        while self._thread.is_alive() and before != self._num_written:
+            if before >= 0:
+                self._say(f"--log {self._name}: still writing")
+            before = self._num_written
+            self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            self._say(
+                f"--log {self._name}: no answer for {PATIENCE:.0f} s; Winnow ends without it, and the next start catches up"
+            )
+
+    def raise_bug(self) -> None:
+        """Raise the error that ended the thread, unless it means that the tracker cannot write. It is a bug, and must not be lost."""
+        if self._bug is not None:
+            raise self._bug
+
+    def _work(self) -> None:
+        while (call := self._todo.get()) is not None:
+            self._call(call)
+        self._call(methodcaller("close"))
+
+    def _call(self, call: Call) -> None:
+        if self._dropped:
+            return
+        try:
+            call(self._tracker)
+            self._num_written += 1
+        except self._tracker.errors as error:
+            self._dropped = True
+            reason = printable(masked(" ".join(str(error).split())))[:200]  # may name the URI of the tracker
+            self._say(f"--log {self._name}: cannot write ({reason}); Winnow continues without it")
+        except Exception as error:
+            self._dropped = True
+            self._bug = error
+
+
+def _past(folder: RunFolder) -> Iterator[Call]:
+    """Yield the calls for everything that the folder has recorded."""
     from winnow import reports
     from winnow.reports.reading.run import read_records
 
@@ -98,39 +157,42 @@ def _catch_up(tracker: Tracker, folder: RunFolder) -> None:
     columns = run.space.columns()
     for trial in run.rows("trials"):
         name = trial_name(trial["trial"])
-        tracker.start(name, {path: trial[path] for path in columns if trial[path] is not None})
+        yield methodcaller("start", name, {path: trial[path] for path in columns if trial[path] is not None})
         for line in records.epoch_lines:
             if line["phase"] == "search" and line["trial"] == trial["trial"]:
-                tracker.epoch(name, line)
+                yield methodcaller("epoch", name, line)
         if trial["status"] not in ("running", "skipped"):
-            tracker.end(name, trial["status"], _known({"objective": trial["objective"]}))
+            yield methodcaller("end", name, trial["status"], _known({"objective": trial["objective"]}))
     for result in records.retrain_lines:
         same = {key: result[key] for key in ("trial", "seed")} | {"phase": "retrain"}
         curve = [line for line in records.epoch_lines if all(line[key] == value for key, value in same.items())]
-        _retraining(tracker, run.space, result, curve)
+        yield from _retraining(run.space, result, curve)
 
 
-def _write_event(event: Event, tracker: Tracker, space: Space) -> None:
+def _calls(event: Event, space: Space) -> Iterator[Call]:
+    """Yield the calls for an event."""
     name = trial_name(event.number)
     if event.kind == "started":
-        tracker.start(name, _params(space, event.config))
+        yield methodcaller("start", name, _params(space, event.config))
     elif event.kind == "epoch" and event.record["phase"] == "search":
-        tracker.epoch(name, event.record)
+        yield methodcaller("epoch", name, event.record)
     elif event.kind == "ended":
         assert event.status is not None
-        tracker.end(name, event.status, _known({"objective": event.value}))
+        yield methodcaller("end", name, event.status, _known({"objective": event.value}))
     elif event.kind == "retrained":
-        _retraining(tracker, space, event.record["result"], event.record["curve"])
+        yield from _retraining(space, event.record["result"], event.record["curve"])
 
 
-def _retraining(tracker: Tracker, space: Space, result: Record, curve: Sequence[Record]) -> None:
-    """Write a whole retraining at once, since it reports nothing before it ends."""
+def _retraining(space: Space, result: Record, curve: Sequence[Record]) -> Iterator[Call]:
+    """Yield the calls for a whole retraining, since it reports nothing before it ends."""
     source = "baseline" if result["baseline"] else f"{result['trial']:05d}"
     name = f"retrain-{source}-s{result['seed']}"
-    tracker.start(name, _params(space, result["config"]))
+    yield methodcaller("start", name, _params(space, result["config"]))
     for record in curve:
-        tracker.epoch(name, record)
-    tracker.end(name, result["status"], _known({key: result.get(key) for key in ("test_accuracy", "test_loss")}))
+        yield methodcaller("epoch", name, record)
+    yield methodcaller(
+        "end", name, result["status"], _known({key: result.get(key) for key in ("test_accuracy", "test_loss")})
+    )
 
 
 def _params(space: Space, config: Record) -> Record:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,72 @@ def test_a_tracker_that_fails_does_not_end_the_search(tmp_path, space, monkeypat
     assert len(said) == 1
     assert said[0] == "--log mlflow: cannot write (no space left); Winnow continues without it"
     assert len(reports.read(folder.path).rows("trials")) == 3
+
+
+class Slow:
+    """A tracker that notes what is written to it, each epoch only after a wait."""
+
+    errors = (OSError,)
+
+    def __init__(self, wait: Callable[[], object]) -> None:
+        self.wait = wait
+        self.epochs: list[tuple[str, int]] = []
+        self.is_closed = False
+
+    def start(self, name: str, params: Record) -> None:
+        """Nothing to do."""
+
+    def epoch(self, name: str, record: Record) -> None:
+        self.wait()
+        self.epochs.append((name, record["epoch"]))
+
+    def end(self, name: str, status: str, results: dict[str, float]) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_tracker_that_does_not_answer_delays_neither_the_search_nor_its_end(tmp_path, space, monkeypatch):
+    """As a server that takes packets and sends none. At the second start, it does not even let its tracker catch up."""
+    monkeypatch.setattr(trackers, "PATIENCE", 0.3)
+    settings = settings_for(space, trials=3)
+    folder = new_run(tmp_path, space, settings)
+    answer = threading.Event()
+    made: list[Slow] = []
+    for name, wait in (("mlflow", answer.wait), ("wandb", lambda: None)):
+        monkeypatch.setitem(
+            trackers.TRACKERS, name, lambda folder, study, wait=wait: made.append(Slow(wait)) or made[-1]
+        )
+    for crash_after in (4, None):
+        said: list[str] = []
+        with trackers.following(["mlflow", "wandb"], folder, space, said.append) as listener:
+            run_to_the_end(Ledger(folder, space, settings, SHAPE, listener), crash_after)
+        assert said[-1] == "--log mlflow: no answer for 0 s; Winnow ends without it, and the next start catches up"
+        assert set(said[:-1]) <= {"--log mlflow: still writing"}
+        silent, other = made[-2:]
+        assert silent.epochs == []
+        assert other.is_closed
+    expected = [(f"trial-{trial:05d}", epoch) for trial, curve in expected_curves(folder).items() for epoch, _ in curve]
+    assert sorted(other.epochs) == sorted(expected)
+    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("tracker "))
+    answer.set()
+
+
+def test_a_tracker_that_is_slow_is_waited_for(tmp_path, space, monkeypatch):
+    monkeypatch.setattr(trackers, "PATIENCE", 0.3)
+    is_over = threading.Event()
+    slow = Slow(lambda: is_over.wait() and time.sleep(0.1))
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", lambda folder, study: slow)
+    settings = settings_for(space, trials=3)
+    folder = new_run(tmp_path, space, settings)
+    said: list[str] = []
+    with trackers.following(["mlflow"], folder, space, said.append) as listener:
+        run_to_the_end(Ledger(folder, space, settings, SHAPE, listener))
+        is_over.set()
+    assert slow.is_closed
+    assert len(slow.epochs) > 5
+    assert set(said) == {"--log mlflow: still writing"}
 
 
 def test_what_a_tracker_says_holds_no_secret_and_commands_no_terminal(tmp_path, space, monkeypatch):
