@@ -18,8 +18,10 @@ from winnow.search.study.ledger import Ledger
 from winnow.search.training.heartbeat import seconds_between
 from winnow.spaces.trial_status import TrialStatus
 
-MISSED_BEATS = 5
-"""After a signal, the search does not wait for a trial that has missed this many heartbeats."""
+MISSED_BEATS = 2
+"""After a signal, the search does not wait for a trial that has missed this many heartbeats, and given no sign for `PATIENCE`."""
+PATIENCE = 10.0
+"""Seconds without a sign for which a trial is waited for at least."""
 
 
 class HangWatch(NotPickled, tune.Callback):
@@ -45,7 +47,8 @@ class HangWatch(NotPickled, tune.Callback):
         self._kill = kill or _kill_worker
         self._running: dict[str, tuple[Trial, Silence]] = {}
         self._longest_epoch: float | None = None
-        self._patience = MISSED_BEATS * seconds_between(checkpoints)
+        self._interval = seconds_between(checkpoints)
+        self._patience = max(PATIENCE, MISSED_BEATS * self._interval)
 
     @property
     def timeout(self) -> float:
@@ -114,8 +117,12 @@ class HangWatch(NotPickled, tune.Callback):
         for trial, silence in list(self._running.values()):
             if (message := silence.overdue(self.timeout)) is not None:
                 self._end(trial, message)
-            elif self._ledger.winding_down and silence.seconds(self._patience / MISSED_BEATS) > self._patience:
+            elif self._ledger.winding_down and self._is_silent(silence):
                 self._give_up(trial)
+
+    def _is_silent(self, silence: Silence) -> bool:
+        # The second look is a fresh one: a sign may have come since the last.
+        return all(silence.seconds(interval) > self._patience for interval in (self._interval, 0.0))
 
     def _end(self, trial: Trial, error: str) -> None:
         self._ledger.record(_number(trial), {"status": TrialStatus.TIMED_OUT, "error": error})

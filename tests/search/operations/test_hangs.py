@@ -22,7 +22,7 @@ from winnow.search.storage.json_lines import read_json_lines
 searches: list[subprocess.Popen[str]] = []
 
 NETS = """
-import time
+import os, time
 from torch import nn
 
 
@@ -37,7 +37,7 @@ class Net(nn.Module):
             self.calls += 1
             time.sleep(self.seconds)
             print("batch", self.calls)
-            while self.hangs and self.calls == 7:
+            while self.calls == 7 and (self.hangs or os.path.exists(os.path.join(os.path.dirname(__file__), "hang"))):
                 time.sleep(0.2)
         return self.body(images)
 
@@ -155,6 +155,32 @@ def test_one_ctrl_c_ends_a_search_that_hangs(tmp_path):
     assert search.returncode == 130, output
     assert "winnow resume runs/r" in output
     assert set(statuses(tmp_path).values()) == {None}
+
+
+@pytest.mark.slow
+def test_one_ctrl_c_ends_a_retraining_that_hangs(tmp_path):
+    search = start(tmp_path, hangs="false", seconds=0.0, trials=1, timeout=600)
+    output, _ = search.communicate(timeout=250)
+    assert search.returncode == 0, output
+    (tmp_path / "hang").touch()
+    options = ("--top", "1", "--seeds", "1")
+    retraining = start(tmp_path, "false", 0.0, 1, 600, command=("retrain", "runs/r", *options))
+    deadline = time.monotonic() + 200
+    while not (printed := list((tmp_path / "runs" / "r" / "checkpoints").glob("retraining-*.log"))) or (
+        "batch 7\n" not in printed[0].read_text()
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = psutil.Process(retraining.pid).children(recursive=True)
+    interrupted = time.monotonic()
+    retraining.send_signal(signal.SIGINT)
+    output, _ = retraining.communicate(timeout=120)
+    assert time.monotonic() - interrupted < 40
+    assert retraining.returncode == 130, output
+    assert "Continue with: winnow retrain runs/r --top 1 --seeds 1" in output
+    assert "Traceback" not in output
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 @pytest.mark.slow

@@ -24,14 +24,15 @@ from winnow.spaces import catalog
 class Search:
     """One running trial, a clock that the test sets, and a list of the trials whose workers were killed."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, checkpoints: str | None = None, **options: Any) -> None:
         space = catalog.load("digits", ["epochs=9"])
         settings = settings_for(space, trials=1, **options)
         self.ledger = Ledger(make_folder(folder, space, settings), space, settings, SHAPE)
         self.folder = folder
         self.seconds = 0.0
         self.killed: list[Any] = []
-        self.watch = HangWatch(self.ledger, str(folder), lambda _: None, lambda: self.seconds, self.killed.append)
+        where = checkpoints or str(folder)
+        self.watch = HangWatch(self.ledger, where, lambda _: None, lambda: self.seconds, self.killed.append)
         assignment = self.ledger.ask()
         assert assignment is not None
         self.assignment = assignment
@@ -167,14 +168,27 @@ def test_after_a_signal_a_silent_trial_is_given_up_and_stays_open(tmp_path):
     assert search.ended == {}
 
 
-def test_after_a_signal_a_trial_that_gets_ahead_is_waited_for(tmp_path):
-    search = Search(tmp_path, trial_timeout=600)
+@pytest.mark.parametrize(("scheme", "seconds"), [("", 2), ("file://", 21)])
+def test_after_a_signal_a_trial_that_gets_ahead_is_waited_for(tmp_path, scheme, seconds):
+    search = Search(tmp_path, f"{scheme}{tmp_path}", trial_timeout=600)
     search.report(1, 10.0)
     search.ledger.wind_down()
     for count in range(60):
         search.beat(count)
-        search.wait(2)
+        search.wait(seconds)
     assert not search.killed
+
+
+def test_after_a_signal_a_silent_trial_with_few_heartbeats_is_given_up_too(tmp_path):
+    """As on an object store, where each is a request."""
+    search = Search(tmp_path, f"file://{tmp_path}", trial_timeout=600)
+    search.report(1, 10.0)
+    search.ledger.wind_down()
+    search.wait(40)
+    assert not search.killed
+    search.wait(1)
+    assert search.killed == [search.trial]
+    assert search.ended == {}
 
 
 def test_a_training_beats_while_it_runs(tmp_path, monkeypatch):
