@@ -21,6 +21,11 @@ STARTING = 300.0
 """Time that every worker has at least before its first batch, to import, read and build; in seconds."""
 NOTHING_MEASURED = 1800.0
 """The default limit before the first epoch has been measured, in seconds."""
+DEFAULT = (
+    f"{EPOCHS_OF_SILENCE} times the longest epoch, at least {SHORTEST_DEFAULT:.0f} s, and {NOTHING_MEASURED:.0f} s "
+    "before the first epoch has ended"
+)
+"""The default limit in words."""
 
 
 def limit(trial_timeout: float | None, longest_epoch: float | None) -> float:
@@ -42,14 +47,16 @@ def seconds_between_looks(limit: float) -> float:
     return min(limit / 4, 30.0)
 
 
-def hung(seconds: float, allowed: float) -> str:
+def hung(seconds: float, allowed: float, limit: float) -> str:
     """Return the message about a training that was silent for longer than allowed.
 
     Args:
         seconds: Seconds without a sign of life.
         allowed: The limit that applied, in seconds.
+        limit: The limit after the first batch, in seconds.
     """
-    return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s, see --trial-timeout); its worker was killed"
+    why = "until the first batch" if allowed > limit else f"by --trial-timeout, which is by default {DEFAULT}"
+    return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s {why}); its worker was killed"
 
 
 class Silence:
@@ -106,7 +113,7 @@ class Silence:
         if silent <= allowed or self.seconds(0.0) <= allowed:  # there may be a sign since the last look
             return None
         write_beat(self._heartbeat, self.beat or b"")
-        return hung(silent, allowed)
+        return hung(silent, allowed, limit)
 
     def seconds(self, interval: float) -> float:
         """Return the seconds since the last sign of life.

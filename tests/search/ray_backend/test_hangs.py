@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.ledgers import SHAPE, make_folder, report
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from winnow.search.ray_backend.hangs import HangWatch
-from winnow.search.ray_backend.silence import NOTHING_MEASURED
+from winnow.search.ray_backend.silence import DEFAULT, NOTHING_MEASURED
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
@@ -132,6 +132,24 @@ def test_a_training_has_more_time_until_its_first_batch(tmp_path, start):
     assert not search.killed
     search.wait(1)
     assert search.ended == {"timed_out": 1}
+
+
+@pytest.mark.parametrize(
+    ("beats", "options", "limit"),
+    [
+        (0, {"trial_timeout": 5}, "300 s until the first batch"),
+        (1, {"trial_timeout": 400}, f"400 s by --trial-timeout, which is by default {DEFAULT}"),
+        (1, {}, f"1800 s by --trial-timeout, which is by default {DEFAULT}"),
+    ],
+)
+def test_the_message_says_where_the_limit_comes_from(tmp_path, beats, options, limit):
+    search = Search(tmp_path, **options)
+    search.beat(beats)
+    search.wait(2000)
+    search.ledger.close()
+    (trial,) = study_of(search.ledger.folder).trials
+    assert f"(the limit is {limit}); its worker was killed" in trial.user_attrs["error"]
+    assert DEFAULT == "20 times the longest epoch, at least 300 s, and 1800 s before the first epoch has ended"
 
 
 def test_after_the_first_batch_a_short_timeout_counts(tmp_path):
