@@ -266,6 +266,13 @@ class DeviceData:
 _placed: dict[tuple[object, ...], tuple[Labelled, Labelled | None]] = {}
 
 
+def placed_bytes() -> int:
+    """Return the bytes of the images that this process keeps on a GPU for its next training."""
+    parts = [part for pair in _placed.values() for part in pair if part is not None]
+    tensors = [tensor for part in parts for tensor in (part.images, part.labels, part.index) if tensor.is_cuda]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
+
+
 def _parts(
     data: ImageData, settings: schema.Data, device: torch.device, seed: int, use: str
 ) -> tuple[Labelled, Labelled | None]:

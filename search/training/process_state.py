@@ -19,10 +19,14 @@ from typing import Any, NamedTuple, NoReturn, cast
 import numpy as np
 import torch
 
+from winnow.search.training.device_data import placed_bytes
 from winnow.search.training.errors import RankLost, headline, spoils_process
 
 MAX_THREADS_LEFT = 32
 """Number of new threads that a training may leave behind, since libraries keep pools of threads."""
+
+MAX_MEMORY_LEFT = 256 * 2**20
+"""Bytes on a GPU that trainings may leave behind in all, since cuBLAS keeps workspaces there."""
 
 ROUNDS = 2
 """Number of attempts to restore the settings, since some of them change others."""
@@ -42,6 +46,7 @@ def contained() -> Iterator[None]:
     Raises:
         SpoiledProcess: The state could not be restored after an earlier training.
     """
+    _note_memory_left()
     check_process()
     before, threads = read_state(), set(threading.enumerate())
     try:
@@ -65,6 +70,27 @@ def check_process() -> None:
     """
     if _spoiled:
         raise SpoiledProcess(f"an earlier training left its process unusable ({', '.join(_spoiled)})")
+
+
+def _note_memory_left() -> None:
+    """Spoil the process if earlier trainings left tensors on its GPU, for example in a list that belongs to the class of a model.
+
+    This is noticed when the next training begins. When one ends with an error, the error still holds its tensors.
+    """
+    global _memory_at_first
+    if _memory_at_first is None:
+        _memory_at_first = _memory()
+    if _memory() - _memory_at_first <= MAX_MEMORY_LEFT:
+        return
+    gc.collect()
+    left = _memory() - _memory_at_first
+    if left > MAX_MEMORY_LEFT:
+        _spoiled.append(f"{left / 2**20:,.0f} MB on its GPU")
+
+
+def _memory() -> int:
+    """Return the bytes of the tensors on the GPU of this process, without the images that it keeps for the next training."""
+    return torch.cuda.memory_allocated() - placed_bytes() if torch.cuda.is_initialized() else 0
 
 
 def read_state() -> dict[str, Any]:
@@ -313,3 +339,4 @@ SETTINGS = {
 }
 
 _spoiled: list[str] = []
+_memory_at_first: int | None = None

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch.autograd.graph import disable_saved_tensors_hooks, saved_tensors_hook
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 from torch.overrides import TorchFunctionMode
 
-from winnow.search.training import process_state
+from winnow.search.training import device_data, process_state
 from winnow.search.training.process_state import SpoiledProcess, contained, read_state
 
 LIMITS = [name for name in process_state.SETTINGS if name.startswith("RLIMIT_")]
@@ -325,6 +326,64 @@ def test_what_was_set_before_a_training_is_set_after_it(on):
         gc.enable()
         torch.use_deterministic_algorithms(False)
         torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def gpu(monkeypatch) -> SimpleNamespace:
+    """A pretended GPU that holds `used` bytes of tensors, `garbage` of them in a cycle, and images."""
+
+    def collect() -> None:
+        gpu.used, gpu.garbage = gpu.used - gpu.garbage, 0
+
+    gpu = SimpleNamespace(used=10**9, garbage=0)
+    monkeypatch.setattr(process_state, "_memory_at_first", None)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.memory_allocated", lambda: gpu.used)
+    monkeypatch.setattr(gc, "collect", collect)
+    monkeypatch.setattr(device_data, "_placed", {})
+    return gpu
+
+
+def test_tensors_that_a_training_leaves_on_the_gpu_spoil_the_process(gpu):
+    """However it ends: here it runs out of memory, which alone is no reason to replace the process."""
+
+    def train() -> None:
+        gpu.used += 3 * 10**8
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError), contained():
+        train()
+    with pytest.raises(SpoiledProcess, match=r"left its process unusable \(286 MB on its GPU\)"), contained():
+        pass
+
+
+def test_a_little_of_each_training_adds_up(gpu):
+    for _ in range(2):
+        with contained():
+            gpu.used += 10**8
+    with contained():
+        gpu.used += 10**8
+    with pytest.raises(SpoiledProcess, match="286 MB on its GPU"), contained():
+        pass
+
+
+def test_images_and_garbage_on_the_gpu_are_not_left_behind(gpu):
+    class Tensor:
+        is_cuda = True
+        nbytes = 5 * 10**8
+
+        def data_ptr(self) -> int:
+            return id(self)
+
+    with contained():
+        images, labels = Tensor(), Tensor()
+        train = SimpleNamespace(images=images, labels=labels, index=labels)
+        validation = SimpleNamespace(images=images, labels=labels, index=labels)
+        device_data._placed["the data set",] = train, validation  # type: ignore[assignment]
+        gpu.used += 10**9 + 10**9
+        gpu.garbage = 10**9
+    with contained():
+        assert gpu.garbage == 0
 
 
 def test_an_error_of_cuda_that_stays_spoils_the_process_for_a_retraining_too():
