@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
+from winnow.search.ray_backend.tasks import run_in_sound_process
 from winnow.search.resources.inventory import KIND
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
 from winnow.spaces.schema import Config
@@ -145,9 +146,10 @@ class MeasuredDevice:
         """
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
-        task = self._remote(_measure_when_open, self.cpus / at_once, fraction_of(at_once))
+        task = self._remote(run_in_sound_process, self.cpus / at_once, fraction_of(at_once))
         waiting = [
-            task.remote(self.data, config, self.device, threads, self.seed, seconds, gate) for _ in range(at_once)
+            task.remote(_measure_when_open, self.data, config, self.device, threads, self.seed, seconds, gate)
+            for _ in range(at_once)
         ]
         try:
             results: list[Measured] = self.ray.get(waiting, timeout=PATIENCE_SECONDS)

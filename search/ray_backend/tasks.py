@@ -106,7 +106,7 @@ def run_tasks(
     """
     if nodes:
         from winnow.search.ray_backend.late_nodes import node_selector
-    task = ray.remote(max_retries=0, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(_run_in_sound_process)
+    task = ray.remote(max_retries=0, num_cpus=resources["cpu"], num_gpus=resources["gpu"])(run_in_sound_process)
     waiting: dict[Any, _Running[Item]] = {}
     again: deque[_Running[Item]] = deque()
     begun_by = time.monotonic() + PATIENCE if say else math.inf
@@ -213,17 +213,29 @@ def _loss(ray: Any, error: Exception, running: _Running[Item]) -> Failed | None:
     raise error
 
 
-def _run_in_sound_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run the function, and end the process if this or an earlier task has spoiled it. After an exception, Ray would use it again.
+def run_in_sound_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a function in a Ray worker, restore the state of its process, and end the process if that is not possible.
+
+    Without this, Ray would use the process for other trainings, also after an exception.
+
+    Args:
+        function: The function, which may run the user's code.
+        *arguments: Its arguments.
+
+    Returns:
+        What the function returns.
 
     Raises:
         SpoiledProcess: An earlier task has spoiled the process, so the function was not started.
     """
-    from winnow.search.training.process_state import SpoiledProcess, check_process
+    from winnow.search.ray_backend.lean_imports import prepare_imports
 
-    check_process()
+    prepare_imports()
+    from winnow.search.training.process_state import SpoiledProcess, check_process, contained
+
     try:
-        return function(*arguments)
+        with contained():
+            return function(*arguments)
     finally:
         try:
             check_process()

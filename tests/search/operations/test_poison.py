@@ -47,6 +47,9 @@ def close(): [os.close(number) for number in range(3, 256) if os.path.exists(f"/
 def leave(): sys.exit(3)
 def fail(): raise RuntimeError("[/red] \\x1b[31m</script>")
 def crash(): ctypes.string_at(0)
+def exit(): os._exit(3)
+def spin():
+    while True: pass
 
 
 class Net(nn.Module):
@@ -69,14 +72,14 @@ def build(image_shape, num_classes, how):
 """
 INNOCENT = ("well", "fine", "good", "kind")
 FAIL = ("leave", "fail", "no_grad")
-OTHERS = ("chdir", "noise", "signals", "threads", "fork", "seed", "dtype", "environment", "crash")
+OTHERS = ("chdir", "noise", "signals", "threads", "fork", "seed", "dtype", "environment", "crash", "exit")
 SPACE = f"""
 data: {{name: digits, validation: 0.2}}
 epochs: 3
 batch_size: 256
-model: {{name: "bad_nets:build", how: {{choice: [{", ".join((*INNOCENT, "close", *FAIL, *OTHERS))}]}}}}
+model: {{name: "bad_nets:build", how: {{choice: [{", ".join((*INNOCENT, "close", "spin", *FAIL, *OTHERS))}]}}}}
 optimizer: {{name: adam, lr: 0.01}}
-search: {{trials: 17, grace_epochs: 3, sampler: grid, trial_timeout: 60}}
+search: {{trials: 19, grace_epochs: 3, sampler: grid, trial_timeout: 60}}
 """
 
 ALONE = """
@@ -130,9 +133,10 @@ def test_a_model_that_misbehaves_harms_no_other_trial(tmp_path: Path) -> None:
     assert search.returncode == 0, search.stderr[-3000:]
     trials = read_trials(tmp_path / "runs" / "r" / "study.journal")[0]
     ends = {trial.params["model.how"]: trial.user_attrs["status"] for trial in trials}
-    assert len(ends) == 17
+    assert len(ends) == 19
     # Without its connections a worker dies at once, or hangs until it is noticed.
     assert ends.pop("close") in (TrialStatus.COMPLETED, TrialStatus.LOST, TrialStatus.TIMED_OUT)
+    assert ends.pop("spin") == TrialStatus.TIMED_OUT
     assert {how for how, status in ends.items() if status == TrialStatus.FAILED} == set(FAIL)
     assert {how for how, status in ends.items() if status == TrialStatus.COMPLETED} == {*INNOCENT, *OTHERS}
     lines = list(read_json_lines(tmp_path / "runs" / "r" / "epochs.jsonl"))

@@ -42,6 +42,22 @@ def test_a_process_that_a_task_spoiled_is_replaced(shared_ray):
     assert processes[spoiler] not in processes[spoiler + 1 :]
 
 
+def change() -> tuple[int, str]:
+    import torch
+
+    found = str(torch.get_default_dtype())
+    torch.set_default_dtype(torch.float64)
+    return os.getpid(), found
+
+
+def test_what_a_task_changes_in_its_process_is_restored(shared_ray):
+    """As the probes of `winnow plan` and the trainings of `winnow bench-recipes`, which run no `train_on`."""
+    items = deque((number, ()) for number in range(4))
+    ended = [result for _, result in run_tasks(shared_ray, change, items, {"cpu": 2, "gpu": 0})]  # one at a time
+    assert len({process for process, _ in ended}) < 4
+    assert {found for _, found in ended} == {"torch.float32"}
+
+
 def hang(folder: str, how: str) -> str:
     """A training that hangs in its first try: it never returns, or its process is stopped."""
     with beating(f"{folder}/{how}.beat"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 
 from tests.helpers.packing import worth
+from tests.helpers.tiny import tiny_config
 from winnow.search.ray_backend.measure_packing import Limit, MeasuredDevice, _level, memory_of
 from winnow.search.resources.packing import Level, choose
 from winnow.search.training.speed_probe import Measured
@@ -63,6 +66,32 @@ def test_a_level_that_could_not_be_measured_is_not_chosen():
     assert choose(levels, None).at_once == 4
     assert "2: CUDA out of memory" in choose(levels, None).explanation
     assert choose([Level(1, None, 0.0, "no node was free")], None).at_once == 1
+
+
+def test_what_is_measured_changes_nothing_for_the_trials_in_its_process(monkeypatch):
+    """With a stand-in for Ray that runs tasks at once, in this process."""
+
+    def measure_carelessly(*_: Any) -> float:
+        torch.set_default_dtype(torch.float64)
+        return 1.0
+
+    class Remote:
+        def __init__(self, what: Any) -> None:
+            self.what = what
+
+        def remote(self, *arguments: Any) -> Any:
+            return self.what(*arguments)
+
+    ray = SimpleNamespace(
+        remote=lambda **_: Remote,
+        get=lambda results, timeout: results,
+        kill=lambda gate: None,
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    monkeypatch.setattr("winnow.search.ray_backend.measure_packing._measure_when_open", measure_carelessly)
+    device = MeasuredDevice(ray, None, None, "cpu", 2.0, 0)
+    assert device.measure(tiny_config(), 2, 0.1) == [1.0, 1.0]
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_a_memory_that_cannot_hold_the_trials_is_named():
