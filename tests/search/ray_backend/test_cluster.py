@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
@@ -275,6 +276,34 @@ def test_bad_input(desk, arguments, message):
     assert message in errors
     assert "Traceback" not in errors
     assert not (desk.folder / "runs" / "bad").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("dies", ["head", "gcs_server"])
+def test_a_search_whose_head_dies_is_continued_on_another_ray(tmp_path, dies):
+    nodes = Nodes(WITNESS=str(tmp_path))
+    desk, run = Desk(tmp_path, nodes), tmp_path / "runs" / "r"
+    slowly = ("--trials", "4", "--set", "epochs=6", "--grace-epochs", "6", "--set", "model.pace=0.05")
+    try:
+        nodes.head(cpus=2)
+        process = desk.start("search", "space.yaml", "--name", "r", *slowly)
+        _wait(lambda: len(list(read_json_lines(run / "epochs.jsonl"))) > 3, process)
+        if dies == "head":
+            nodes.remove("head")
+        else:
+            head = psutil.Process(nodes.processes["head"].pid)
+            next(child for child in head.children(recursive=True) if child.name() == dies).kill()
+        output, errors = process.communicate(timeout=200)
+    finally:
+        nodes.stop()
+    assert process.returncode not in (0, 2), output + errors
+    before = list(read_json_lines(run / "epochs.jsonl"))
+    again = subprocess.run([sys.executable, "-m", "winnow", "resume", "runs/r"], cwd=tmp_path, capture_output=True)
+    assert again.returncode == 0, again.stderr
+    after = list(read_json_lines(run / "epochs.jsonl"))
+    assert after[: len(before)] == before
+    assert sorted((line["trial"], line["epoch"]) for line in after) == [(t, e) for t in range(4) for e in range(1, 7)]
 
 
 @pytest.mark.slow
