@@ -13,6 +13,7 @@ from ray._common.utils import get_system_memory
 from ray._private.utils import get_used_memory
 
 from tests.conftest import REPOSITORY
+from tests.helpers.memory_group import INSIDE, memory_group
 from winnow.reports.reading.journal import read_trials
 from winnow.search.ray_backend.local_start import LONGEST_TEMPORARY
 
@@ -184,6 +185,22 @@ def test_a_trial_that_rays_memory_monitor_kills(tmp_path):
     code, output = finish(begin(tmp_path, [*SEARCH, *ODD], **limits))
     told = " ".join(output.split())
     assert "Ray killed its worker because the memory of the node ran out" in told, output
+    assert "Traceback" not in output
+    assert code in (0, 1, 2), output
+    assert statuses(tmp_path) == ["out_of_memory"]
+
+
+def test_a_trial_that_the_kernel_kills_for_memory(tmp_path):
+    """In a group with a limit, as in a container. Ray's own monitor is off."""
+    limit = 3_500_000_000  # driver, Ray and workers that have imported torch, and then some of what the model takes
+    if get_system_memory() - get_used_memory() < 1.3 * limit:
+        pytest.skip("this machine has too little free memory")
+    write_space(tmp_path, GREEDY)
+    with memory_group(limit) as group:
+        code, output = finish(begin(tmp_path, [*INSIDE, str(group), *SEARCH, *ODD], RAY_memory_monitor_refresh_ms="0"))
+    told = " ".join(output.split())
+    assert "the kernel killed its worker because the memory of the node ran out (it used" in told, output
+    assert "the limit for all processes is 3.50 GB" in told, output
     assert "Traceback" not in output
     assert code in (0, 1, 2), output
     assert statuses(tmp_path) == ["out_of_memory"]
