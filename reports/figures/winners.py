@@ -149,7 +149,7 @@ def confusion(run: RunData) -> list[Figure]:
     """Draw the confusion matrix and the accuracy per class of the first winner, over all its seeds."""
     info = _confusion_info(run)
     seeds = next((row["num_seeds"] for row in run.rows("winners") if row["rank"] == 1), 1)
-    return _confusion_figures(info, f" All {seeds} seeds of the winner are counted together." if seeds > 1 else "")
+    return _confusion_figures(info, f" All {seeds} networks of the winner are counted together." if seeds > 1 else "")
 
 
 def confusion_of(true: np.ndarray, predicted: np.ndarray, class_names: Sequence[str]) -> list[Figure]:

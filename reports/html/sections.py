@@ -23,6 +23,7 @@ from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
+from winnow.reports.text.seeds import left_out, of_all, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -89,7 +90,7 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
         else:
             on = f" on {wording.count(images)} images of {num_classes}" if images else ""
             about = f"is the {name} of the winner{on}"
-        about += f", mean of {wording.plural(first['num_seeds'], 'seed')}"
+        about += f", mean of {seeds_text(first)}"
         if low is not None:
             about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
         return wording.objective_text(run, first["test_objective"]), about, "headline"
@@ -120,7 +121,7 @@ def winners(run: RunData) -> Section:
         [
             figures_winners.winner_label(row),
             wording.objective_interval(run, row),
-            f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
+            of_all(row),
             wording.difference_text(run, row["objective_gain"]) + _range(run, row),
             wording.objective_text(run, row["search_objective"]),
             wording.difference_text(run, row["objective_gap"]),
@@ -140,6 +141,7 @@ def winners(run: RunData) -> Section:
         tested=wording.tested_name(run),
         over=wording.intervals_over(run, rows),
         warnings=list(filter(None, [wording.other_loss(run, rows), *map(wording.one_class_warning, rows)])),
+        left_out=left_out(run, rows),
         majority=wording.largest_class_text(run, "test"),
     )
     return Section("winners", "Winners", html, figures)

@@ -16,6 +16,7 @@ from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.config_words import describe
+from winnow.reports.text.seeds import left_out_text, of_all
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
@@ -144,6 +145,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "test_objective_low",
                         "test_objective_high",
                         "num_seeds",
+                        "num_failed",
                         "num_test_images",
                         "largest_class",
                         "num_one_class",
@@ -176,6 +178,10 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     rows = comparison(runs)
     console.print(_search_table(runs[0], rows))
     console.print(_winner_table(runs[0], rows))
+    for run in runs:
+        winner = next((row for row in run.winner_rows() if row["rank"] == 1), None)
+        if winner and (text := left_out_text(run, winner, f"the winner of {run.name}")):
+            console.print(escape(text), highlight=False)
     for row in rows:
         if warning := wording.one_class_text(row["num_one_class"], row["num_seeds"], f"the winner of {row['run']}"):
             console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
@@ -238,13 +244,12 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
     )
     table.add_column("run", min_width=max(len(row["run"]) for row in rows))
     table.add_column(f"{wording.tested_name(run)} (95 %)", justify="right", min_width=26)
-    table.add_column("seeds", justify="right", min_width=5)
+    seeds = [of_all(row) if row["winner"] else "0" for row in rows]
+    table.add_column("seeds", justify="right", min_width=max(map(len, ["seeds", *seeds])))
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
-    for row in rows:
+    for row, num_seeds in zip(rows, seeds, strict=True):
         interval = wording.objective_interval(run, row)
-        table.add_row(
-            escape(row["run"]), interval, str(row["num_seeds"] or 0), escape(row["winner"] or "not retrained yet")
-        )
+        table.add_row(escape(row["run"]), interval, num_seeds, escape(row["winner"] or "not retrained yet"))
     return table
 
 

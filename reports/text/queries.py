@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.retraining import TEST_METRICS
-from winnow.spaces.epoch_figures import QUALITY, EpochFigure
+from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -187,7 +187,7 @@ def _of_winners(run: RunData) -> dict[str, str]:
     of_validation = "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
     largest = "select max(largest_class) as largest_class from 'winners.parquet'" if tested else of_validation
     return {
-        "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds, num_test_images from 'winners.parquet' where rank = 1",
+        "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images\nfrom 'winners.parquet' where rank = 1",
         "yardsticks": (
             "select (select 1 / value::int from 'environment.parquet' where section = 'data' and key = 'num_classes') as guessing,\n"
             f"  ({largest}) as largest_class,\n"
@@ -203,7 +203,10 @@ def _of_winners(run: RunData) -> dict[str, str]:
             "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, config from 'winners.parquet' order by baseline, rank"
         ),
         "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",
-        "retrains": "select rank, trial, baseline, seed, status, error from 'retrains.parquet' order by baseline, rank, seed",
+        "retrains": (
+            f"select rank, trial, baseline, seed, status, {name_on_test_images(run.objective)}, error\n"
+            "from 'retrains.parquet' order by baseline, rank, seed"
+        ),
         "retraining-cost": "select count(*) as trainings, sum(wall_seconds) as seconds from 'retrains.parquet'",
         "first-test": "select min(time) as first_test from 'retrains.parquet'",
         "ensemble": "select num_networks, num_winners, test_accuracy, test_accuracy_low, test_accuracy_high, cost from 'ensemble.parquet'",

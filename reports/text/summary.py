@@ -19,6 +19,7 @@ from winnow.reports.text.next_step import (
     retraining_text,
 )
 from winnow.reports.text.queries import FRONT
+from winnow.reports.text.seeds import left_out, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -55,6 +56,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (_best_sentence(run, trials), "best-trials"),
         (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
+        *((sentence, "retrains") for sentence in left_out(run, winners)),
         (_retraining_sentence(run, trials), "retrains"),
         (ensemble_sentence(run), "ensemble"),
         *((wording.one_class_warning(row), "winners") for row in winners),
@@ -123,14 +125,14 @@ def _winner_sentences(run: RunData) -> list[str]:
         return [text, *filter(None, [wording.no_baseline(run)])]
     first = tested[0]
     who = "the winner" if first["rank"] == 1 else f"winner {first['rank']}"
-    untested = [row for row in winners if not row["baseline"] and row["rank"] < first["rank"] and row["num_failed"]]
+    untested = [row for row in winners if not (row["baseline"] or row["num_seeds"]) and row["num_failed"]]
     keeps = keeps_validation(run, first["rank"])
     facts = [
         *(
             f"No retraining of winner {row['rank']} (trial {row['trial']}) completed, so it was not tested."
             for row in untested
         ),
-        f"Retrained on {wording.trained_images(keeps)} with {wording.plural(first['num_seeds'], 'fresh seed')}, {who} "
+        f"Retrained on {wording.trained_images(keeps)} with {seeds_text(first, 'fresh seed')}, {who} "
         f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}.",
     ]
     if first["objective_gain"] is not None:

@@ -19,6 +19,7 @@ from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
+from winnow.reports.text.seeds import left_out, of_all
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import visible
 from winnow.spaces.epoch_figures import is_share
@@ -93,6 +94,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
                 no_wrap=True,
                 overflow="ellipsis",
             )
+        for text in left_out(run, winners):
+            console.print(escape(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
             console.print(escape(reason))
         for warning in filter(None, map(wording.one_class_warning, winners)):
@@ -260,8 +263,6 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
     if run.objective != "validation_accuracy":
         texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
         captions.append(f"test accuracy: {', '.join(texts)}")
-    if any(row["num_failed"] for row in rows):
-        captions.append("seeds: 2 of 3 means that one of three trainings failed")
     captions.append(wording.largest_class_text(run, "test"))
     table = Table(
         title="Retrained, tested once",
@@ -278,7 +279,7 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
             wording.objective_interval(run, row),
-            f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else ""),
+            of_all(row),
             _signed(run, row["objective_gain"]),
             _signed(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.reports.text import wording as words
+from winnow.reports.text.seeds import left_out, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
@@ -114,8 +115,10 @@ def _training(run: RunData, row: dict[str, Any]) -> str:
 
 
 def _cautions(run: RunData, rows: list[dict[str, Any]]) -> list[str]:
-    """Return what puts the test accuracies of winners into perspective: the largest class, and networks that answer one class only."""
-    return list(filter(None, [words.largest_class_text(run, "test"), *map(words.one_class_warning, rows)]))
+    """Return what puts test accuracies into perspective: the largest class, retrainings without a value, and networks that answer one class only."""
+    return list(
+        filter(None, [words.largest_class_text(run, "test"), *left_out(run, rows), *map(words.one_class_warning, rows)])
+    )
 
 
 def markdown(text: str) -> str:
@@ -133,9 +136,8 @@ def _figures(
     study = run.study
     mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
     lines = [
-        f"- Test accuracy of this recipe: **{mean}**, the mean of {words.plural(row['num_seeds'], 'training')} with fresh seeds "
-        f"and its 95 % interval {words.accuracy_basis(row)}."
-        + (f" {row['num_failed']} more did not complete." if row["num_failed"] else ""),
+        f"- Test accuracy of this recipe: **{mean}**, the mean of {seeds_text(row, 'training')} with fresh seeds "
+        f"and its 95 % interval {words.accuracy_basis(row)}.",
         f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
         "seed with the lowest number was taken, not the best, so that the test images selected nothing).",
         f"- The test set: {study['data']['num_test']} images, which only retraining uses; the search selected on validation images.",
@@ -169,7 +171,7 @@ def _figures(
         )
     if baseline is not None and (text := words.other_loss(run, [row, baseline])):
         lines.append(f"- {text}")
-    lines += [f"- {text}" for text in _cautions(run, [row])]
+    lines += [f"- {text}" for text in _cautions(run, [row] if baseline is None else [row, baseline])]
     for note in study["data"].get("notes") or []:
         lines.append(f"- {markdown(note)}")
     lines.append(

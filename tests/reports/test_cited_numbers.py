@@ -221,7 +221,7 @@ def winners(made: Page, rows: list[Row]) -> None:
     expected = [
         [
             wording.objective_interval(run, row),
-            f"{row['num_seeds']}" + (f", {row['num_failed']} failed" if row["num_failed"] else ""),
+            f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else ""),
             wording.objective_text(run, row["search_objective"]),
             wording.difference_text(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
@@ -268,6 +268,14 @@ def cost(made: Page, rows: list[Row]) -> None:
     assert f"{row['epochs']} epochs ({100 * row['epochs'] / full:.0f} % of {row['trials']} full trainings)" in text
     assert f"{wording.duration(row['train_seconds'])} of training in {wording.duration(row['wall_seconds'])}" in text
     assert not row["gpu_hours"]
+
+
+def retrains(made: Page, rows: list[Row]) -> None:
+    """One seed of the third winner diverged."""
+    third = [row for row in rows if row["rank"] == 3]
+    diverged = sum(row["status"] == "diverged" for row in third)
+    expected = f"{diverged} of the {len(third)} retrainings of winner 3 has no {wording.tested_name(made.run)}"
+    assert f"{expected} ({diverged} diverged)" in made.text("retrains")
 
 
 def retraining_cost(made: Page, rows: list[Row]) -> None:
@@ -349,6 +357,7 @@ CHECKS: dict[str, Check] = {
     "made": made_at,
     "first-test": first_test,
     "ranks": ranks,
+    "retrains": retrains,
 }
 
 

@@ -21,6 +21,7 @@ from winnow.reports.figures.winners import winners as winners_figure
 from winnow.reports.html import sections
 from winnow.reports.html.sections import _headline
 from winnow.reports.text import compare, summary, wording
+from winnow.reports.text.seeds import left_out
 from winnow.reports.text.terminal import show
 from winnow.reports.text.winner_words import yardsticks
 
@@ -75,6 +76,64 @@ def test_a_winner_whose_retrainings_failed_is_not_replaced_silently(folder):
     headline = _headline(reports.read(folder))
     assert headline is not None
     assert headline[1].endswith("the first winner has no value on the test images")
+
+
+def with_five_seeds(folder: Path, rank: int | None, *broken: Line) -> None:
+    """Give a config five seeds, of which the last ones are changed."""
+    lines = [json.loads(line) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    first = next(line for line in lines if line["rank"] == rank)
+    changes = [*[{}] * (5 - len(broken)), *broken]
+    seeds = [first | {"seed": first["seed"] + place} | change for place, change in enumerate(changes)]
+    lines = [line for line in lines if line["rank"] != rank] + seeds
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+DIVERGED = FAILED | {"status": "diverged", "error": None}
+
+
+def test_retrainings_without_a_result_are_told_beside_the_mean_of_the_others(folder):
+    with_five_seeds(folder, 1, DIVERGED, DIVERGED)
+    with_five_seeds(folder, None, DIVERGED, FAILED)
+    run = reports.read(folder)
+    headline = _headline(run)
+    assert headline is not None
+    assert ", mean of 3 of 5 seeds (2 did not complete)" in headline[1]
+    told = "2 of the 5 retrainings of winner 1 have no test accuracy (2 diverged), so its figures describe only the others."
+    of_baseline = "2 of the 5 retrainings of the baseline have no test accuracy (1 diverged, 1 failed), so its figures"
+    for text in (text_of(folder), shown(folder), page_text(sections.winners(run).html)):
+        text = " ".join(text.split())
+        assert told in text
+        assert of_baseline in text
+        assert "1 of the 3 retrainings of winner 3 has no test accuracy (1 diverged)" in text
+        assert "retrainings of winner 2" not in text
+    assert "with 3 of 5 fresh seeds (2 did not complete), the winner (trial 11) reaches" in text_of(folder)
+
+
+def test_seeds_without_a_value_of_the_metric_are_told(folder):
+    change_study(folder, lambda study: study["settings"].update(objective="validation_auroc"))
+    auroc = {"test_auroc": 0.9}
+    change_lines(folder, lambda line: line | auroc if line["status"] == "completed" and line["rank"] != 2 else line)
+    assert "winner 2 " not in " ".join(left_out(reports.read(folder), reports.read(folder).winner_rows()))
+    with_five_seeds(folder, 1, {"test_auroc": None})
+    told = "1 of the 5 retrainings of winner 1 has no test AUROC (1 without a value), so its figures describe only the others."
+    assert told in text_of(folder)
+
+
+def test_compared_winners_say_which_retrainings_they_leave_out(whole, folder):
+    change_study(folder, lambda study: study.update(name="run"))
+    with_five_seeds(folder, 1, DIVERGED, DIVERGED)
+    output = io.StringIO()
+    assert compare.show_comparison([reports.read(whole), reports.read(folder)], Console(file=output, width=200))
+    text = " ".join(output.getvalue().split())
+    assert "2 of the 5 retrainings of the winner of run have no test accuracy (2 diverged)" in text
+    assert "retrainings of the winner of whole" not in text
+    assert re.search(r"run +[^\n]*\) +3 of 5 +", output.getvalue())
+    assert re.search(r"whole +[^\n]*\) +3 +", output.getvalue())
+
+
+def test_every_winner_without_a_result_is_told(folder):
+    change_lines(folder, lambda line: line | FAILED if line["rank"] == 3 else line)
+    assert "No retraining of winner 3 (trial " in text_of(folder)
 
 
 def test_a_run_without_a_baseline_says_how_to_name_one(folder):

@@ -1,0 +1,76 @@
+"""Tells how many seeds the figures of a retrained config are from, and which retrainings they leave out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.text import wording
+from winnow.spaces.epoch_figures import name_on_test_images
+from winnow.spaces.trial_status import TrialStatus
+
+if TYPE_CHECKING:
+    from winnow.reports.run_data import RunData
+
+
+def seeds_text(row: Mapping[str, Any], noun: str = "seed") -> str:
+    """Return the seeds that the figures of a config are from, such as `3 seeds` or `3 of 5 seeds (2 did not complete)`.
+
+    Args:
+        row: A row of `winners`.
+        noun: The word for a seed in the singular. Default: `seed`.
+    """
+    if not row["num_failed"]:
+        return wording.plural(row["num_seeds"], noun)
+    return f"{of_all(row)} {noun}s ({row['num_failed']} did not complete)"
+
+
+def of_all(row: Mapping[str, Any]) -> str:
+    """Return the number of seeds that completed, such as `3`, or `3 of 5` if others did not.
+
+    Args:
+        row: A row of `winners`.
+    """
+    return f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else "")
+
+
+def left_out(run: RunData, winners: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one sentence for each config whose figures leave some of its retrainings out.
+
+    The mean, the interval and the gain then hold only for trainings that end well.
+
+    Args:
+        run: The run.
+        winners: Rows of `winners`. Configs without any value are left out, since they have no figures.
+    """
+    texts = (left_out_text(run, row, "the baseline" if row["baseline"] else f"winner {row['rank']}") for row in winners)
+    return list(filter(None, texts))
+
+
+def left_out_text(run: RunData, winner: Mapping[str, Any], whose: str) -> str:
+    """Return the sentence of `left_out` for one config; empty if its figures are from all retrainings.
+
+    Args:
+        run: The run.
+        winner: A row of `winners`.
+        whose: The config in words, such as `winner 1`.
+    """
+    tested = name_on_test_images(run.objective)
+    keys = ("rank", "trial", "baseline")
+    rows = [row for row in run.retrain_rows() if all(row[key] == winner[key] for key in keys)]
+    reasons = Counter(_reason(row) for row in rows if row["status"] != TrialStatus.COMPLETED or row[tested] is None)
+    num_missing = sum(reasons.values())
+    if num_missing in (0, len(rows)):
+        return ""
+    counts = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
+    verb = "has" if num_missing == 1 else "have"
+    return (
+        f"{num_missing} of the {len(rows)} retrainings of {whose} {verb} no {wording.tested_name(run)} ({counts}), so its figures "
+        "describe only the others."
+    )
+
+
+def _reason(row: Mapping[str, Any]) -> str:
+    return "without a value" if row["status"] == TrialStatus.COMPLETED else STATUS_WORDS[row["status"]]
