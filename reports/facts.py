@@ -6,8 +6,30 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from winnow.spaces.epoch_figures import LEAST_CLASSES, METRICS, name_on_test_images
+
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
+
+
+def tells_apart(metric: str, num_classes: int | None) -> bool:
+    """Return whether networks can differ in a metric. With five classes, every network has a top-5 accuracy of 1.
+
+    Args:
+        metric: A name of `winnow.spaces.epoch_figures.QUALITY`.
+        num_classes: Number of classes; None or 0 if it is not recorded.
+    """
+    return not num_classes or num_classes >= LEAST_CLASSES[metric]
+
+
+def metrics_on_test_images(run: RunFacts) -> list[str]:
+    """Return the names of the metrics on the test images in which networks can differ, beside the loss.
+
+    Args:
+        run: The run, which says how many classes there are.
+    """
+    num_classes = (run.study.get("data") or {}).get("num_classes")
+    return [name_on_test_images(figure.name) for figure in METRICS if tells_apart(figure.name, num_classes)]
 
 
 def largest_class(run: RunFacts, split: str) -> float | None:

@@ -31,6 +31,7 @@ class EpochFigure:
         metric: For a figure of the validation images, `module:function` of the arrays (labels int64 [N], probabilities float64
             [N, K]) that returns a number; NaN if the metric is not defined. It is imported when the first epoch ends. None if
             the training loop computes the figure or the config names the function (`OWN_METRIC`).
+        least_classes: Smallest number of classes with which the figure differs between networks.
     """
 
     name: str
@@ -43,6 +44,7 @@ class EpochFigure:
     better: Literal["low", "high"] | None = None
     column: bool = True
     metric: str | None = None
+    least_classes: int = 2
 
 
 _NOT_FINITE = "not finite"
@@ -53,11 +55,25 @@ _UNDEFINED = f"{_NO_VALIDATION}, or a single class in the validation images"
 
 
 def _metric(
-    name: str, meaning: str, better: Literal["low", "high"] = "high", null: str = _NO_VALIDATION
+    name: str,
+    meaning: str,
+    better: Literal["low", "high"] = "high",
+    null: str = _NO_VALIDATION,
+    least_classes: int = 2,
 ) -> EpochFigure:
     """Return a figure in [0, 1] of the validation images after the epoch, computed by the function of this name."""
-    function = f"winnow.search.training.metrics:{name}"
-    return EpochFigure(f"validation_{name}", "float", meaning, "fraction", null, True, True, better, metric=function)
+    return EpochFigure(
+        f"validation_{name}",
+        "float",
+        meaning,
+        "fraction",
+        null,
+        reproducible=True,
+        drawn=True,
+        better=better,
+        metric=f"winnow.search.training.metrics:{name}",
+        least_classes=least_classes,
+    )
 
 
 EPOCH_FIGURES: tuple[EpochFigure, ...] = (
@@ -105,7 +121,11 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     ),
     _metric("balanced_accuracy", "balanced accuracy: mean recall over the classes"),
     _metric("macro_f1", "macro F1: mean F1 score over the classes"),
-    _metric("top5_accuracy", "top-5 accuracy: fraction of the images whose class is among the five most probable"),
+    _metric(
+        "top5_accuracy",
+        "top-5 accuracy: fraction of the images whose class is among the five most probable; 1 with five classes or fewer",
+        least_classes=6,
+    ),
     _metric("auroc", "area under the ROC curve, one class against the rest, mean over the classes", null=_UNDEFINED),
     _metric("calibration_error", "expected calibration error over 15 bins of the confidence", "low"),
     EpochFigure(
@@ -147,6 +167,8 @@ def load_metric(figure: EpochFigure) -> Callable[[Any, Any], float]:
 
 
 BETTER = {figure.name: figure.better for figure in QUALITY}
+LEAST_CLASSES = {figure.name: figure.least_classes for figure in QUALITY}
+"""The smallest number of classes with which each figure differs between networks: with five, every network has a top-5 accuracy of 1."""
 
 
 def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from winnow.spaces.epoch_figures import OWN_METRIC
+from winnow.spaces.epoch_figures import LEAST_CLASSES, OWN_METRIC
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.domains import Log
 from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
@@ -86,6 +86,31 @@ def check_objective(space: Space, objective: str) -> None:
             f"different kinds: {', '.join(texts)}. Use an objective that does not depend on the loss, such as "
             "validation_accuracy"
         )
+
+
+def check_metrics(source: str, configs: Iterable[Config], num_classes: int, objective: str | None) -> None:
+    """Check that networks can differ in every metric by which a search or a training decides.
+
+    Args:
+        source: Name of the space, for the message.
+        configs: Configs of the space.
+        num_classes: Number of classes of its images.
+        objective: The metric that ranks the trials; None for a training outside a search.
+
+    Raises:
+        InputError: A metric has the same value for every network, as top-5 accuracy has with five classes.
+    """
+    watched = {("search.objective", objective)} if objective else set()
+    watched |= {place for config in configs for place in config.watched.items()}
+    constant = sorted((metric, key) for key, metric in watched if num_classes < LEAST_CLASSES[metric])
+    if not constant:
+        return
+    metric, keys = constant[0][0], [key for _, key in constant]
+    of_weights = " (for weights: highest_validation_accuracy)" if "weights" in keys else ""
+    raise InputError(
+        f"{source}: {', '.join(keys)}: {metric} has the same value for every network if there are {num_classes} classes; it needs "
+        f"at least {LEAST_CLASSES[metric]}. Use validation_accuracy instead{of_weights}"
+    )
 
 
 def _section_problems(space: Space) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.figures import front as figures_front
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import STATUS_COLORS
@@ -16,7 +17,6 @@ from winnow.reports.html.search_sections import MAX_TRIALS, audit, memory, param
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
-from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.failure_classes import class_rows
@@ -136,7 +136,7 @@ def winners(run: RunData) -> Section:
         step=next_step(run),
         figures=figures,
         table=table,
-        metrics=_metrics_table(rows),
+        metrics=_metrics_table(run, rows),
         objective=wording.objective_name(run),
         tested=wording.tested_name(run),
         over=wording.intervals_over(run, rows),
@@ -180,9 +180,13 @@ def front(run: RunData) -> Section | None:
     return Section("front", "Front", html, figures)
 
 
-def _metrics_table(rows: list[Row]) -> Table | None:
-    """Return a table of the winners' metrics on the test images, without metrics that no winner has; None if nothing was tested."""
-    known = [key for key in ("test_accuracy", *TEST_METRICS, "test_loss") if any(row[key] is not None for row in rows)]
+def _metrics_table(run: RunData, rows: list[Row]) -> Table | None:
+    """Return a table of the winners' metrics on the test images; None if nothing was tested.
+
+    Metrics that no winner has, or that are the same for every network, are left out.
+    """
+    metrics = (*metrics_on_test_images(run), "test_loss")
+    known = [key for key in metrics if any(row[key] is not None for row in rows)]
     if not known:
         return None
     heads = [in_words(key.removeprefix("test_")) for key in known]

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from winnow.reports.durable import write_whole
+from winnow.reports.facts import tells_apart
 from winnow.reports.figures import training as figures_training
 from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
@@ -59,12 +60,13 @@ def best_epochs(training: TrainingData) -> list[dict[str, Any]]:
     """Return the best epoch by each figure, with the values of all figures. Among equal epochs the first is chosen, as for the weights.
 
     Returns:
-        One row per known figure with the keys `best` (a name), `epoch` and FIGURES.
+        One row per known figure with the keys `best` (a name), `epoch` and FIGURES. Figures that are the same for every network are
+        left out.
     """
     rows = []
     for name, key, best in BEST:
         known = [line for line in training.epochs if line[key] is not None and line[key] == line[key]]
-        if known:
+        if known and tells_apart(key, len(training.class_names)):
             line = best(known, key=lambda row, key=key: row[key])
             rows.append({"best": name, "epoch": line["epoch"], **{figure: line[figure] for figure in FIGURES}})
     return rows
@@ -138,11 +140,12 @@ def _epochs(training: TrainingData) -> Section:
 
 
 def _best_epoch_cells(training: TrainingData) -> tuple[list[str], list[list[str]]]:
+    figures = [key for key in FIGURES if tells_apart(key, len(training.class_names))]
     rows = [
-        [row["best"], str(row["epoch"]), *("-" if row[key] is None else f"{row[key]:.4f}" for key in FIGURES)]
+        [row["best"], str(row["epoch"]), *("-" if row[key] is None else f"{row[key]:.4f}" for key in figures)]
         for row in best_epochs(training)
     ]
-    return ["", "epoch", *map(in_words, FIGURES)], rows
+    return ["", "epoch", *map(in_words, figures)], rows
 
 
 def _test_images(training: TrainingData) -> Section:

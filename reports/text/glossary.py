@@ -25,7 +25,7 @@ GLOSSARY = {
     "macro F1": "The mean over the classes of the F1 score, the harmonic mean of precision and recall.",
     "precision": "The share of the images predicted as a class that belong to it.",
     "recall": "The share of the images of a class that are predicted as it.",
-    "top5 accuracy": "The share of images whose class is among the five with the highest probabilities.",
+    "top5 accuracy": "The share of images whose class is among the five with the highest probabilities; always 1 with five classes or fewer.",
     "AUROC": "The area under the ROC curve of each class against the rest, mean over the classes; 50 % is chance.",
     "calibration error": "The mean distance between confidence and accuracy over bins of the confidence; 0 is best.",
     "front": "The completed trials of which no other is as good in all objectives and better in one.",

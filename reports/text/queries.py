@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
-from winnow.reports.tables.retraining import TEST_METRICS
 from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _of_parameters(run: RunData) -> dict[str, str]:
 
 def _of_winners(run: RunData) -> dict[str, str]:
     """Of the retrained configs, their tests, and what they are compared with."""
-    metrics = ", ".join(("test_accuracy", *TEST_METRICS, "test_loss"))
+    metrics = ", ".join((*metrics_on_test_images(run), "test_loss"))
     tested = any(row["test_accuracy"] is not None for row in run.winner_rows())
     of_validation = "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
     largest = "select max(largest_class) as largest_class from 'winners.parquet'" if tested else of_validation

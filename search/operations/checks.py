@@ -15,7 +15,7 @@ from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.schema import OwnLoss, TrainedBackbone, Transfer, check_class_weights
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import completions
-from winnow.spaces.validation import check, corners
+from winnow.spaces.validation import check, check_metrics, corners
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
@@ -70,38 +70,48 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
 
 
 def check_space(
-    space: Space, data: ImageData, trial_timeout: float | None = None, say: Callable[[str], None] | None = None
+    space: Space,
+    data: ImageData,
+    trial_timeout: float | None = None,
+    say: Callable[[str], None] | None = None,
+    objective: str | None = None,
 ) -> list[str]:
-    """Check that the networks of a space fit its images.
+    """Check that the networks and the metrics of a space fit its images.
 
     Args:
         space: The space.
         data: Its images.
         trial_timeout: Seconds that each custom part may take, at least 300. Default: that of the space.
         say: Receives a message about each custom part that takes long to build. Default: there is no message.
+        objective: The metric that ranks the trials. Default: none, as for a training outside a search.
 
     Returns:
         Notes for the user, such as how many custom models refuse their config.
 
     Raises:
-        InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search.
+        InputError: A network shrinks the images to nothing, or cannot be built, or none is within the limits of the search, or a
+            metric does not fit the classes.
     """
     check(space, data.image_shape)
-    check_weights_of_classes(space, data.num_classes)
+    check_losses_and_metrics(space, data.num_classes, objective)
     return [*check_parts(space, data, trial_timeout, say), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
-def check_weights_of_classes(space: Space, num_classes: int) -> None:
-    """Check that every list of class weights has one weight per class.
+def check_losses_and_metrics(space: Space, num_classes: int, objective: str | None) -> None:
+    """Check that every list of class weights has one weight per class, and that the metrics that decide tell networks apart.
 
     Args:
         space: The space.
         num_classes: Number of classes of the data set.
+        objective: The metric that ranks the trials; None for a training outside a search.
 
     Raises:
-        InputError: A list has another length.
+        InputError: One of them does not fit.
     """
-    for config in corners(space):
+    configs = list(corners(space))
+    baseline = [space.config(space.baseline)] if space.baseline else []
+    check_metrics(space.source, [*configs, *baseline], num_classes, objective)
+    for config in configs:
         if not isinstance(config.loss, OwnLoss):
             check_class_weights(config.loss.class_weights, num_classes)
 

@@ -74,7 +74,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     storage = None if place.storage is None else check_usable(place.storage)
     view.step("reading the data")
     data = load_data(space, execution.new_source)
-    for note in check_space(space, data, settings.trial_timeout, view.message):
+    for note in check_space(space, data, settings.trial_timeout, view.message, settings.objective):
         view.message(note)
     facts = describe_data(data, space, settings.seed)
     for line in facts["summary"]["text"]:
@@ -142,7 +142,7 @@ def resume(
         view.step("reading the data")
         data = load_recorded(folder, study, space, execution.recorded_source(study))
         if changes.changes_space or changes.max_epochs:
-            for note in check_space(space, data, settings.trial_timeout, view.message):
+            for note in check_space(space, data, settings.trial_timeout, view.message, settings.objective):
                 view.message(note)
         gpus = recorded_gpus(study)
         with execution.workers([space], settings.num_trials, [data], folder.shared, recorded=gpus) as (

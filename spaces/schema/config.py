@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
-from winnow.spaces.epoch_figures import OWN_METRIC
+from winnow.spaces.epoch_figures import OWN_METRIC, weights_rules
 from winnow.spaces.schema.averaging import Averaging
 from winnow.spaces.schema.data import Data
 from winnow.spaces.schema.fields import (
@@ -131,12 +131,17 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _own_metric_where_needed(self) -> Config:
-        watched = {
-            "early_stopping.metric": self.early_stopping and self.early_stopping.metric,
-            "schedule.metric": isinstance(self.schedule, Plateau) and self.schedule.metric,
-            "weights": self.weights.removeprefix("highest_"),
-        }
-        for key, metric in watched.items():
+        for key, metric in self.watched.items():
             if metric == OWN_METRIC and self.own_metric is None:
                 raise ValueError(f"{key} needs `own_metric`, the import path of the function")
         return self
+
+    @property
+    def watched(self) -> dict[str, str]:
+        """The metrics by which a training decides, by the key that names each."""
+        metrics = {
+            "early_stopping.metric": self.early_stopping and self.early_stopping.metric,
+            "schedule.metric": self.schedule.metric if isinstance(self.schedule, Plateau) else None,
+            "weights": weights_rules().get(self.weights),
+        }
+        return {key: metric for key, metric in metrics.items() if metric}

@@ -19,6 +19,7 @@ from winnow.reports.html import search_sections, sections
 from winnow.reports.tables.classes import class_scores
 from winnow.reports.text.compare import show_comparison
 from winnow.reports.text.one_trial import show_trial
+from winnow.reports.text.queries import queries
 from winnow.reports.text.terminal import show
 from winnow.search.operations.training import TrainingJob, fit_and_test
 
@@ -63,6 +64,18 @@ def test_the_report_shows_classes_and_all_metrics(folder: Path) -> None:
     assert "own metric" in html
     assert "-3.25" in html
     assert not re.search(r"AUROC(</a>)?</th>", html)  # no winner has it
+
+
+@pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
+def test_a_metric_that_is_the_same_for_every_network_is_not_shown(folder: Path, num_classes: int, shown: bool) -> None:
+    change_lines(folder, test_top5_accuracy=1.0, test_balanced_accuracy=0.5)
+    run = read_run(folder)
+    run.study["data"]["num_classes"] = num_classes
+    table = sections._metrics_table(run, run.rows("winners"))
+    assert table is not None
+    assert ("top5 accuracy" in table.columns) == shown
+    assert "balanced accuracy" in table.columns
+    assert ("test_top5_accuracy" in queries(run)["metrics"]) == shown
 
 
 def test_the_share_of_the_largest_class_stands_beside_accuracies(folder: Path) -> None:

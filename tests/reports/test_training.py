@@ -67,6 +67,19 @@ def test_best_epochs_each_with_all_four_figures(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
+def test_a_figure_that_is_the_same_for_every_network_has_no_best_epoch(
+    tmp_path: Path, num_classes: int, shown: bool
+) -> None:
+    names = [str(number) for number in range(num_classes)]
+    final = {"status": "completed", "stopped_early": False, "weights_epoch": 2, "data": {"class_names": names}}
+    training = read_training(write(tmp_path, result=final))
+    for line in training.epochs:
+        line["validation_top5_accuracy"] = 1.0
+    assert ("highest validation top5 accuracy" in [row["best"] for row in best_epochs(training)]) == shown
+    assert ("validation top5 accuracy" in best_epochs_text(training)) == shown
+
+
 def test_early_stopping_is_told(tmp_path: Path) -> None:
     final = {"status": "completed", "stopped_early": True, "weights_epoch": 2}
     text = outcome(read_training(write(tmp_path, result=final)))
