@@ -17,7 +17,7 @@ class TrialStatus(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     """It ran out of memory, even in its second attempt with smaller micro-batches."""
     FAILED = "failed"
-    """An error was raised, for example by a custom model."""
+    """An error was raised, for example by a custom model; or the objective had no value where trials are compared."""
     LOST = "lost"
     """Its worker died repeatedly, without finishing an epoch in between."""
     INFEASIBLE = "infeasible"

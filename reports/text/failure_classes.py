@@ -17,7 +17,7 @@ CLASSES: dict[str, tuple[str, str]] = {
         "the second attempt had the same resources and split each batch into micro-batches; then ended",
     ),
     "failed": (
-        "an error, for example in a custom model",
+        "an error, for example in a custom model, or no value of the objective where trials are compared",
         "ended; the search stops at the third error with the same last line",
     ),
     "lost": ("the worker died repeatedly without finishing an epoch in between", "ended after the fourth time"),

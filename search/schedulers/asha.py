@@ -46,11 +46,20 @@ class Asha:
         """
         if not math.isfinite(value):
             return False
-        if epoch not in self._values:
+        if not self.compares(trial, epoch):
             return True
         self.record(trial, epoch, value)
         # At least one always continues, and ties continue together: on small validation sets equal accuracies are common.
         return self.num_better(trial, epoch) < max(1, int(len(self._values[epoch]) / self.reduction_factor))
+
+    def compares(self, trial: int, epoch: int) -> bool:
+        """Return whether a trial is compared with others at an epoch, and so needs a value there.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+        """
+        return epoch in self._values
 
     def num_better(self, trial: int, epoch: int) -> int:
         """Return how many of the trials at a rung are better than this one.

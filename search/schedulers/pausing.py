@@ -71,9 +71,16 @@ class Pausing(Asha):
             value: The objective after this epoch.
         """
         self.record(trial, epoch, value)
-        if not math.isfinite(value):
-            return False
-        return epoch not in self._values or trial in self._start or not self.is_trusted(epoch)
+        return math.isfinite(value) and not self.compares(trial, epoch)
+
+    def compares(self, trial: int, epoch: int) -> bool:
+        """Return whether a trial is compared with others at an epoch, and so pauses there.
+
+        Args:
+            trial: Number of the trial.
+            epoch: The epoch, from 1.
+        """
+        return epoch in self._values and trial not in self._start and self.is_trusted(epoch)
 
     def is_trusted(self, rung: int) -> bool:
         """Return whether the order of the trials at a rung agrees with that at the next rung."""

@@ -191,10 +191,7 @@ class Ledger(TrialBook):
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
         number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
-        continues = self.scheduler.judge(number, epoch, value) or (
-            math.isfinite(value) and self.goal.must_complete(number)
-        )
-        continues = continues and not report["last"]
+        continues = self._may_continue(number, report, value) and not report["last"]
         excess = self._times.excess(number, report)
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
         decision = "continue" if continues and excess is None else "stop" if ends else "pause"
@@ -211,16 +208,30 @@ class Ledger(TrialBook):
             return not self.winding_down and self._audit.continues_at_worker(number)
         return continues and not self.winding_down
 
+    def _may_continue(self, number: int, report: Mapping[str, Any], value: float) -> bool:
+        epoch = report["epoch"]
+        if math.isfinite(value):
+            return self.scheduler.judge(number, epoch, value) or self.goal.must_complete(number)
+        # A metric may have no value in an epoch, which matters only where the trial is compared with others.
+        return not (report["diverged"] or self.scheduler.compares(number, epoch))
+
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
         """End a trial after the epoch in `line`; `excess` describes the limit that it exceeded, if any."""
-        status = ending(line)
+        status = ending(line, self._record.value_of(trial, line))
         if excess is None or status == TrialStatus.DIVERGED:
-            self._end(trial, status)
+            error = self._record.no_value(line) if status == TrialStatus.FAILED else None
+            # A metric that has a value for other networks has no bug that every further trial would meet.
+            self._end(trial, status, error=error, may_be_bug=not self._any_value)
             if status == TrialStatus.COMPLETED:
                 self.gain.note_completed(trial.values[trial.epoch])
         else:
             self.scheduler.forget(trial.assignment.number)
             self._end(trial, TrialStatus.INFEASIBLE, reason=excess)
+
+    @property
+    def _any_value(self) -> bool:
+        """Whether any trial has a value at a rung or at its end."""
+        return bool(self._tally.values) or any(self.scheduler.table().values())
 
     def _stop_paused(self, numbers: Sequence[int] | set[int]) -> None:
         for number in sorted(numbers):

@@ -211,13 +211,25 @@ class Record:
             report: The figures of the epoch.
 
         Returns:
-            The objective; NaN if the training diverged.
+            The objective; NaN if the training diverged, or if the objective is not a finite number for these weights.
         """
-        value = report.get(self._objective)
-        if value is None or report["diverged"]:
+        if report["diverged"]:
             return math.nan
         # The value recorded for the kept epoch is that epoch's own: its weights were kept when it was recorded.
-        return float(trial.values.get(report.get("weights_epoch", report["epoch"]), value))
+        value = trial.values.get(report.get("weights_epoch", report["epoch"]), report.get(self._objective))
+        return math.nan if value is None else float(value)
+
+    def no_value(self, line: Mapping[str, Any]) -> str:
+        """Return the error of a trial that ends because its objective has no value.
+
+        Args:
+            line: The line of its last epoch.
+        """
+        epoch = line.get("weights_epoch", line["epoch"])
+        return (
+            f"{self._objective} has no value for the weights of epoch {epoch}: it is not a finite number there, so the trial "
+            "cannot be compared with others"
+        )
 
     def write_epoch(
         self,
@@ -228,7 +240,7 @@ class Record:
         rung: int | None = None,
         decision: str | None = None,
     ) -> dict[str, Any]:
-        """Record an epoch: its line, and in phase `search` its value unless the training diverged.
+        """Record an epoch: its line, and in phase `search` its value if it has one.
 
         Args:
             phase: `search` or `audit`.
@@ -241,16 +253,16 @@ class Record:
             The line.
         """
         value, assignment = self.value_of(trial, report), trial.assignment
-        figures = {**report, "diverged": not math.isfinite(value)}
-        line = epoch_line(phase, assignment.seed, figures, trial=assignment.number, rung=rung, decision=decision)
+        line = epoch_line(phase, assignment.seed, report, trial=assignment.number, rung=rung, decision=decision)
         self._lines.add(line)
         if phase == "search" and not line["diverged"]:
             self._write_value(trial, report["epoch"], value)
         return line
 
     def _write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
-        """Make the second write of an epoch."""
-        self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
+        """Make the second write of an epoch. An epoch without a value counts, but the study has nothing of it."""
+        if math.isfinite(value):
+            self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
         trial.epoch = epoch
         trial.values[epoch] = value
 
@@ -305,10 +317,12 @@ class Record:
             if trial is None or line.get("phase") != "search":
                 continue
             value = self.value_of(trial, line)
-            is_new = line["epoch"] == trial.epoch + 1 and math.isfinite(value)
-            if is_new:
+            is_next = line["epoch"] == trial.epoch + 1 and not line["diverged"]
+            if is_next:
                 self._write_value(trial, line["epoch"], value)
-            yield trial, line, is_new
+            else:
+                trial.values.setdefault(line["epoch"], value)  # of an epoch without a value
+            yield trial, line, is_next and math.isfinite(value)
 
     def commit(self) -> None:
         """Put everything recorded since the last commit on the disk.
@@ -339,13 +353,20 @@ class Record:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
-def ending(line: Mapping[str, Any]) -> TrialStatus:
+def ending(line: Mapping[str, Any], value: float) -> TrialStatus:
     """Return the status with which a trial ends after the epoch in this line.
 
-    A trial that trained its last epoch is completed, whatever the scheduler decided.
+    A trial that trained its last epoch is completed, whatever the scheduler decided. A trial without a value where it needs one
+    failed: its loss is finite, so it did not diverge.
+
+    Args:
+        line: The line of the epoch.
+        value: The value of the trial after the epoch, from `Record.value_of`.
     """
     if line["diverged"]:
         return TrialStatus.DIVERGED
+    if not math.isfinite(value):
+        return TrialStatus.FAILED
     return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
 
 

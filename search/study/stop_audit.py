@@ -115,7 +115,7 @@ class Audit:
             return True
         del self._open[number]
         self._discard(number)
-        self._notify("audited", trial, status=ending(line), value=value)
+        self._notify("audited", trial, status=ending(line, value), value=value)
         return False
 
     def lose_worker(self, number: int, began: bool = True) -> None:

@@ -158,6 +158,7 @@ class TrialBook:
         *,
         error: str | None = None,
         reason: str | None = None,
+        may_be_bug: bool = True,
     ) -> None:
         """End a trial.
 
@@ -166,13 +167,14 @@ class TrialBook:
             status: How it ends.
             error: The error that it failed with, if any.
             reason: The reason why it ends without having been judged, if it does.
+            may_be_bug: Whether the search ends if several trials end with this error. Default: True.
         """
         number = trial.assignment.number
         value = trial.values[trial.epoch] if status == TrialStatus.COMPLETED else None
         self._record.end(number, status, value, error=error, reason=reason)
         del self._open[number]
         self._tally.add(number, status, value, trial.assignment.config)
-        if status in (TrialStatus.FAILED, TrialStatus.LOST) and error:
+        if status in (TrialStatus.FAILED, TrialStatus.LOST) and error and may_be_bug:
             self._failures.ended(error)
             if self.bug is not None:
                 self.wind_down()

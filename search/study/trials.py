@@ -47,7 +47,7 @@ class OpenTrial:
     Attributes:
         assignment: The assignment of its current or last worker.
         epoch: Its last recorded epoch; 0 before the first.
-        values: Objective by epoch.
+        values: Objective by epoch; NaN for an epoch without a value.
         losses: How often its worker was lost.
     """
 

@@ -35,6 +35,8 @@ ARGUMENTS = ("config", "data", "device", "checkpoint")
 VALIDATED = ("validation_loss", *(figure.name for figure in BUILT_IN_METRICS))
 YIELDED = ("train_loss", "train_accuracy", "lr", *VALIDATED)
 """The figures that a loop may yield."""
+LOSSES = ("train_loss", "validation_loss")
+"""The figures that must be finite, otherwise the training has diverged. A metric may have no value in an epoch."""
 MOST_APART = 0.1
 """Largest difference between a yielded validation accuracy and that of the network.
 
@@ -136,7 +138,7 @@ class OwnTraining:
             beat()  # the loop may read no loader, and a retraining reports no epochs
             trained = time.perf_counter()
             validation_loss, metrics = None, dict(NO_METRICS)
-            diverged = not all(math.isfinite(value) for value in figures.values())
+            diverged = not all(math.isfinite(figures[name]) for name in LOSSES if name in figures)
             if self._data.validation is not None and not diverged:
                 validation_loss, metrics = self._validate(figures)
                 diverged = not math.isfinite(validation_loss)
@@ -265,7 +267,7 @@ class OwnTraining:
                 "these images correctly; it must take them as data.loader() gives them (see data.normalize), and `model` in "
                 "checkpoint.epochs must be the network that was measured"
             )
-        own = {name: value for name, value in figures.items() if name in metrics}
+        own = {name: value if math.isfinite(value) else None for name, value in figures.items() if name in metrics}
         return figures.get("validation_loss", loss), {**metrics, **own}
 
     def _check_weights(self, model: nn.Module) -> None:

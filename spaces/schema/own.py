@@ -57,7 +57,8 @@ class OwnInitialization(OwnPart):
 class OwnMetric(OwnPart):
     """A custom metric: `function(labels, probabilities, **other_keys)` returns a number, for NumPy arrays int64 [N] and float32 [N, K].
 
-    Higher must be better, so negate a cost.
+    Higher must be better, so negate a cost. If it is the objective, an epoch for which it is not a finite number is passed over, and a
+    trial without a value at a rung or at its end fails. Return a low number for a network for which the metric is not defined.
     """
 
     @model_serializer(mode="wrap")

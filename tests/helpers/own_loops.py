@@ -63,6 +63,12 @@ def diverges(config: Any, data: Any, device: torch.device, checkpoint: Any) -> I
         yield {"train_loss": torch.tensor(float("nan") if epoch else 1.0)}
 
 
+def no_metric(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
+    model = config.network()
+    for _ in checkpoint.epochs(model=model):
+        yield {"validation_auroc": float("nan"), "lr": float("inf")}
+
+
 def improves_once(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
     model = config.network()
     for epoch in checkpoint.epochs(model=model):

@@ -53,7 +53,7 @@ def test_start_from_is_tried_first(tmp_path, space):
 @pytest.mark.parametrize(
     ("bad", "status"),
     [
-        ({"value": math.nan}, "diverged"),
+        ({"value": math.nan, "diverged": True}, "diverged"),
         ({"diverged": True, "last": True, "value": 0.5}, "diverged"),
         ({"status": "failed", "error": "Traceback ...\nValueError: no"}, "failed"),
         ({"status": "out_of_memory", "error": "CUDA out of memory"}, "out_of_memory"),
@@ -88,6 +88,114 @@ def test_kept_weights_decide_the_value(tmp_path, space):
     for epoch, value in enumerate([0.5, 0.9, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7], start=1):
         ledger.record(assignment.number, report(assignment, epoch, value, weights_epoch=2))
     assert study_of(folder).trials[0].value == 0.9
+
+
+NO_VALUE = {"validation_accuracy": None}
+
+
+def open_ledger(tmp_path, space, **options):
+    settings = settings_for(space, **{"trials": 1, "sampler": "random", "grace_epochs": 3, **options})
+    folder = make_folder(tmp_path, space, settings)
+    return folder, settings, Ledger(folder, space, settings, SHAPE)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_an_epoch_without_a_value_does_not_end_a_trial(tmp_path, space, restarted):
+    """The loss is finite, so the training has not diverged; the trial is not compared at this epoch."""
+    folder, settings, ledger = open_ledger(tmp_path, space)
+    assignment = ledger.ask()
+    for epoch in range(1, 10):
+        assert ledger.record(assignment.number, report(assignment, epoch, **NO_VALUE if epoch in (1, 2, 5) else {})) == (
+            epoch < 9
+        )
+        if restarted and epoch in (2, 4, 5):
+            ledger.close()
+            ledger = Ledger(folder, space, settings, SHAPE)
+            assignment = ledger.ask()
+            assert assignment.recorded == epoch
+    trial = study_of(folder).trials[0]
+    assert (trial.user_attrs["status"], sorted(trial.intermediate_values)) == ("completed", [3, 4, 6, 7, 8, 9])
+    assert [line["epoch"] for line in read_json_lines(folder.epochs)] == list(range(1, 10))
+    assert not any(line["diverged"] for line in read_json_lines(folder.epochs))
+    ledger.close()
+
+
+@pytest.mark.parametrize("epoch", [3, 9])
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_trial_without_a_value_where_it_is_compared_fails(tmp_path, space, epoch, killed):
+    """At a rung (3), and at its end (9)."""
+    folder, settings, ledger = open_ledger(tmp_path, space)
+    assignment = ledger.ask()
+    for earlier in range(1, epoch):
+        assert ledger.record(assignment.number, report(assignment, earlier))
+    before = folder.journal.read_text()
+    assert not ledger.record(assignment.number, report(assignment, epoch, **NO_VALUE))
+    ledger.close()
+    if killed:  # between the two writes
+        folder.journal.write_text(before)
+        Ledger(folder, space, settings, SHAPE).close()
+    trial = study_of(folder).trials[0]
+    assert (trial.state.name, trial.user_attrs["status"]) == ("FAIL", "failed")
+    assert trial.user_attrs["error"] == (
+        f"validation_accuracy has no value for the weights of epoch {epoch}: it is not a finite number there, so the trial cannot be "
+        "compared with others"
+    )
+    assert sorted(trial.intermediate_values) == list(range(1, epoch))
+
+
+def test_weights_that_are_kept_keep_their_value(tmp_path, space):
+    folder, _, ledger = open_ledger(tmp_path, space)
+    assignment = ledger.ask()
+    for epoch in range(1, 10):
+        more = NO_VALUE if epoch > 2 else {}
+        ledger.record(assignment.number, report(assignment, epoch, weights_epoch=min(epoch, 2), **more))
+    trial = study_of(folder).trials[0]
+    assert trial.user_attrs["status"] == "completed"
+    assert trial.value == trial.intermediate_values[2]
+
+
+def test_kept_weights_without_a_value_do_not_get_that_of_another_epoch(tmp_path, space):
+    """The rule is by another metric, and chose an epoch in which the objective is not defined."""
+    folder, settings, ledger = open_ledger(tmp_path, space)
+    assignment = ledger.ask()
+    ledger.record(assignment.number, report(assignment, 1, **NO_VALUE))
+    assert ledger.record(assignment.number, report(assignment, 2, weights_epoch=1))
+    ledger.close()
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assert ledger.ask().recorded == 2
+    assert not ledger.record(assignment.number, report(assignment, 3, weights_epoch=1))
+    trial = study_of(folder).trials[0]
+    assert trial.intermediate_values == {}
+    assert "no value for the weights of epoch 1" in trial.user_attrs["error"]
+
+
+@pytest.mark.parametrize("any_value", [False, True])
+def test_missing_values_are_a_bug_only_if_no_trial_has_one(tmp_path, space, any_value):
+    _, _, ledger = open_ledger(tmp_path, space, trials=6)
+    if any_value:
+        assignment = ledger.ask()
+        for epoch in range(1, 4):
+            ledger.record(assignment.number, report(assignment, epoch))
+    for _ in range(3):
+        assert ledger.bug is None
+        assignment = ledger.ask()
+        for epoch in range(1, 4):
+            ledger.record(assignment.number, report(assignment, epoch, **NO_VALUE))
+    assert (ledger.bug is None) == any_value
+    assert ledger.counts == {"failed": 3}
+
+
+def test_a_trial_without_a_value_passes_rungs_that_decide_nothing(tmp_path):
+    """An early rung of the default sampler is not trusted until its order agrees with that of the next rung."""
+    digits = catalog.load("digits", ["epochs=32"])
+    space = Space.from_tree({**digits.tree, "search": {}, "start_from": {}}, "early.yaml")
+    settings = settings_for(space, trials=1)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    assert ledger.scheduler.rungs[:2] == [1, 2]
+    assignment = ledger.ask()
+    assert ledger.record(assignment.number, report(assignment, 1, **NO_VALUE))
+    assert not ledger.record(assignment.number, report(assignment, 2, **NO_VALUE))
+    assert ledger.counts == {"failed": 1}
 
 
 def test_a_run_of_an_earlier_version_is_not_continued_with_other_seeds(tmp_path, space):

@@ -83,7 +83,14 @@ def test_early_stopping_and_the_choice_of_weights() -> None:
     assert float(next(iter(weights.values())).max()) == pytest.approx(0.01)
 
 
-def test_a_figure_that_is_not_finite_means_diverged() -> None:
+def test_a_metric_that_is_not_finite_is_missing() -> None:
+    config = own_config("no_metric", epochs=2)
+    results = list(train(config, device_data(config), CPU, 3))
+    assert [(result.diverged, result.metrics["validation_auroc"]) for result in results] == [(False, None)] * 2
+    assert all(result.validation_accuracy is not None for result in results)
+
+
+def test_a_loss_that_is_not_finite_means_diverged() -> None:
     config = own_config("diverges")
     first, second = train(config, device_data(config), CPU, 3)
     assert not first.diverged
