@@ -19,6 +19,7 @@ from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
@@ -142,6 +143,7 @@ def winners(run: RunData) -> Section:
         over=wording.intervals_over(run, rows),
         warnings=list(filter(None, [wording.other_loss(run, rows), *map(wording.one_class_warning, rows)])),
         left_out=left_out(run, rows),
+        earlier=earlier_tests_text(run),
         majority=wording.largest_class_text(run, "test"),
     )
     return Section("winners", "Winners", html, figures)

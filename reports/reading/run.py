@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from winnow.spaces.grammar.plain_yaml import load_plain
 
 EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
 RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
+EARLIER_TESTS = "earlier_tests"
+"""The key of `RunFacts.study` about trainings that were tested earlier; study.yaml does not have it."""
 
 
 def read_records(path: Path) -> RunRecords:
@@ -39,12 +42,36 @@ def read_records(path: Path) -> RunRecords:
     retrains, retrain_notes = read_lines(path / "retrain.jsonl", RETRAIN_KEYS)
     return RunRecords(
         path=path,
-        study=study,
+        study=study | _earlier_tests(path, retrains),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
         study_trials=trials,
         epoch_lines=_first_of_each(epochs, EPOCH_KEYS),
         retrain_lines=_first_of_each([{"rank": None, **line} for line in retrains], ("rank", *RETRAIN_KEYS[:3])),
     )
+
+
+def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:
+    """Return what the report says of trainings that were tested, but are no longer among the retrainings.
+
+    Another protocol or another space moves the lines of trainings to retrain.earlier.jsonl. What they did with the test images
+    remains true.
+
+    Args:
+        path: The run folder.
+        retrains: The lines of retrain.jsonl.
+
+    Returns:
+        The entry `earlier_tests` with the number of `trainings` and the time of the `first`; empty if there are none.
+    """
+    lines, _ = read_lines(path / "retrain.earlier.jsonl", (*RETRAIN_KEYS, "time"))
+    key = itemgetter("trial", "seed", "time")
+    # A move that was interrupted has copied lines, and is repeated by the next retraining.
+    shown = {key(line) for line in retrains if "time" in line}
+    earlier = {key(line) for line in lines if line.get("test_accuracy") is not None} - shown
+    if not earlier:
+        return {}
+    first = datetime.fromtimestamp(min(time for *_, time in earlier), UTC)
+    return {EARLIER_TESTS: {"trainings": len(earlier), "first": first.isoformat(timespec="seconds")}}
 
 
 def read_study(path: Path) -> Row:

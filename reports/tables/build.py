@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from winnow.reports.reading.predictions import encoded_gallery, load_predictions, validation_files
+from winnow.reports.reading.run import EARLIER_TESTS
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.schemas.search import EXPECTED_END
 from winnow.reports.statuses import FAILED_STATUSES
@@ -255,8 +256,8 @@ def _environment(run: RunRecords) -> list[Row]:
     for place, amendment in enumerate(run.amendments, start=1):
         facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
     facts += [("nodes", node, text) for node, text in _nodes(trial_rows(run)).items()]
-    if warm := study.get("warm_start"):
-        facts += [("warm_start", key, value) for key, value in warm.items()]
+    for section in ("warm_start", EARLIER_TESTS):
+        facts += [(section, key, value) for key, value in (study.get(section) or {}).items()]
     return [{"run": run.name, "section": s, "key": str(key), "value": _as_text(value)} for s, key, value in facts]
 
 

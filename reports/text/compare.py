@@ -19,6 +19,7 @@ from winnow.reports.text.config_words import describe
 from winnow.reports.text.seeds import left_out_text, of_all
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
         winner = next((row for row in run.winner_rows() if row["rank"] == 1), None)
         if winner and (text := left_out_text(run, winner, f"the winner of {run.name}")):
             console.print(escape(text), highlight=False)
+        if text := earlier_tests_text(run):
+            console.print(escape(f"{run.name}: {text}"), highlight=False)
     for row in rows:
         if warning := wording.one_class_text(row["num_one_class"], row["num_seeds"], f"the winner of {row['run']}"):
             console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)

@@ -208,7 +208,16 @@ def _of_winners(run: RunData) -> dict[str, str]:
             "from 'retrains.parquet' order by baseline, rank, seed"
         ),
         "retraining-cost": "select count(*) as trainings, sum(wall_seconds) as seconds from 'retrains.parquet'",
-        "first-test": "select min(time) as first_test from 'retrains.parquet'",
+        "first-test": (
+            "select min(time) as first_test,\n"
+            "  (select value from 'environment.parquet' where section = 'earlier_tests' and key = 'first') as first_earlier_test\n"
+            "from 'retrains.parquet'"
+        ),
+        "earlier-tests": (
+            "select count(*) as shown,\n"
+            "  (select value::int from 'environment.parquet' where section = 'earlier_tests' and key = 'trainings') as earlier\n"
+            "from 'retrains.parquet' where test_accuracy is not null"
+        ),
         "ensemble": "select num_networks, num_winners, test_accuracy, test_accuracy_low, test_accuracy_high, cost from 'ensemble.parquet'",
     }
 

@@ -21,6 +21,7 @@ from winnow.reports.text.next_step import (
 from winnow.reports.text.queries import FRONT
 from winnow.reports.text.seeds import left_out, seeds_text
 from winnow.reports.text.terminal import best_first
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -57,6 +58,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
         *((sentence, "retrains") for sentence in left_out(run, winners)),
+        (earlier_tests_text(run), "earlier-tests"),
         (_retraining_sentence(run, trials), "retrains"),
         (ensemble_sentence(run), "ensemble"),
         *((wording.one_class_warning(row), "winners") for row in winners),

@@ -20,6 +20,7 @@ from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
 from winnow.reports.text.seeds import left_out, of_all
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import visible
 from winnow.spaces.epoch_figures import is_share
@@ -94,7 +95,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
                 no_wrap=True,
                 overflow="ellipsis",
             )
-        for text in left_out(run, winners):
+        for text in filter(None, [*left_out(run, winners), earlier_tests_text(run)]):
             console.print(escape(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
             console.print(escape(reason))

@@ -11,6 +11,7 @@ from winnow import reports
 from winnow.reports.text import wording as words
 from winnow.reports.text.seeds import left_out, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
@@ -115,10 +116,12 @@ def _training(run: RunData, row: dict[str, Any]) -> str:
 
 
 def _cautions(run: RunData, rows: list[dict[str, Any]]) -> list[str]:
-    """Return what puts test accuracies into perspective: the largest class, retrainings without a value, and networks that answer one class only."""
-    return list(
-        filter(None, [words.largest_class_text(run, "test"), *left_out(run, rows), *map(words.one_class_warning, rows)])
-    )
+    """Return what puts test accuracies into perspective.
+
+    It is the largest class, retrainings without a value, earlier tests, and networks that answer one class only.
+    """
+    texts = [words.largest_class_text(run, "test"), *left_out(run, rows), earlier_tests_text(run)]
+    return list(filter(None, [*texts, *map(words.one_class_warning, rows)]))
 
 
 def markdown(text: str) -> str:

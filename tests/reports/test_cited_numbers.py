@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from tests.helpers.make_run import make_run
 from tests.reports.test_audit import run as audited  # noqa: F401
@@ -26,8 +28,10 @@ from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
+from winnow.reports.text.compare import show_comparison
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.queries import queries
-from winnow.reports.text.terminal import best_first
+from winnow.reports.text.terminal import best_first, show
 from winnow.reports.text.winner_words import winner_sentence
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
@@ -418,6 +422,35 @@ def test_a_retraining_that_has_not_finished(tmp_path: Path) -> None:
     run = reports.read(folder)
     done = [row for row in rows_of(run, "retrains") if not row["baseline"]]
     assert f"{len(done)} of 9 trainings of the winners are done" in opened(run).text("retrains")
+
+
+def test_earlier_tests_and_the_first_of_all(tmp_path: Path) -> None:
+    """They are no longer among the retrainings, but the test images were used."""
+    folder = make_run(tmp_path / "again")
+    lines = [json.loads(line) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    earlier = [line | {"time": line["time"] - 86_400} for line in lines if line["rank"] == 3]
+    moved_twice = [*earlier, *earlier, lines[0]]  # an interrupted move is repeated
+    (folder / "retrain.earlier.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moved_twice))
+    write_tables(reports.read(folder), folder / "report")
+    made = opened(reports.read(folder))
+    (row,) = rows_of(made.run, "earlier-tests")
+    assert row == {"shown": 11, "earlier": 2}
+    told = f"Besides the {row['shown']} trainings shown here, {row['earlier']} earlier trainings of other configs"
+    assert made.text("earlier-tests").count(told) == 2, "in the summary and beside the winners"
+    (row,) = rows_of(made.run, "first-test")
+    assert row["first_earlier_test"][:16].replace("T", " ") in made.text("first-test")
+    assert list(uncited(made.tree)) == []
+    alone = reports.read(folder / "report")
+    assert earlier_tests_text(alone) == earlier_tests_text(made.run) != ""
+    output = io.StringIO()
+    show(made.run, Console(file=output, width=200))
+    assert told in " ".join(output.getvalue().split())
+    output = io.StringIO()
+    fresh = reports.read(make_run(tmp_path / "fresh"))
+    show_comparison([fresh, made.run], Console(file=output, width=200))
+    assert f"again: {told}" in " ".join(output.getvalue().split())
+    assert "fresh: Besides" not in output.getvalue()
+    assert earlier_tests_text(fresh) == ""
 
 
 def test_mistakes_of_several_seeds_come_first(tmp_path: Path) -> None:

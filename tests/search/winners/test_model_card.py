@@ -65,6 +65,24 @@ def test_the_card_says_how_the_network_was_trained(whole: Path, tmp_path: Path, 
     assert "training and validation images" not in card
 
 
+def test_the_card_tells_of_retrainings_that_its_figures_leave_out(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "run")
+    lines = list(read_json_lines(folder / "retrain.jsonl"))
+    for line in lines:
+        if line["rank"] in (1, None) and line["seed"] == 103:
+            line |= {"status": "diverged", "test_accuracy": None}
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "retrain.earlier.jsonl").write_text(json.dumps(lines[0] | {"time": 1.0}) + "\n")
+    run = reports.read(folder)
+    first, *_, baseline = run.winner_rows()
+    winner: Any = SimpleNamespace(origin={"seed": 101})
+    text = "\n".join(_figures(run, winner, first, baseline, {"test_accuracy": 0.97}))
+    assert "the mean of 2 of 3 trainings (1 did not complete) with fresh seeds" in text
+    assert "- 1 of the 3 retrainings of winner 1 has no test accuracy (1 diverged), so its figures" in text
+    assert "- 1 of the 3 retrainings of the baseline has no test accuracy (1 diverged), so its figures" in text
+    assert "- Besides the 9 trainings shown here, 1 earlier training of other configs or under another protocol was" in text
+
+
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_the_card_puts_the_accuracy_into_perspective(whole: Path, tmp_path: Path, ensemble: bool) -> None:
     card = card_of(whole, tmp_path / "run", ensemble, num_classes_answered=1)
