@@ -1,15 +1,21 @@
 """Defines what a winner is, for the search, which needs enough of them, for retraining, which chooses among them, and for reports.
 
-A winner is a completed trial with an objective. Its config lies in the current space and is not the baseline, with which winners are
-compared.
+A winner is a config of a completed trial with an objective. It lies in the current space and is not the baseline, with which winners
+are compared. With `repeats` several trials have the same config; it is ranked by their means, since the best of several repeats lies
+above the expected value.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.identity import identity
-from winnow.spaces.space import Space
+
+if TYPE_CHECKING:
+    from winnow.spaces.space import Space
 
 
 def baseline_config(space: Space) -> dict[str, Any] | None:
@@ -26,3 +32,27 @@ def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
             win.
     """
     return baseline is None or identity(config) != identity(baseline)
+
+
+def by_config(configs: Sequence[dict[str, Any]], num_repeats: int) -> list[list[int]]:
+    """Group trials with the same config.
+
+    Args:
+        configs: The complete config of each trial.
+        num_repeats: The setting `search.repeats`. If it is 1, no two trials have the same config.
+
+    Returns:
+        The indices of the trials of each config, ascending.
+    """
+    if num_repeats == 1:
+        return [[index] for index in range(len(configs))]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, config in enumerate(configs):
+        groups[identity(config)].append(index)
+    return list(groups.values())
+
+
+def mean_of_repeats(values: Sequence[float | None]) -> float | None:
+    """Return what a config is worth whose trials have these values: their mean, or None if no value is known."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(set(known)) > 1 else next(iter(known), None)

@@ -50,14 +50,15 @@ def fronts(run: RunData) -> list[Figure]:
 
 
 def front_info(run: RunData, cost: str) -> FrontInfo:
-    """Compute the content of a figure of the front.
+    """Compute the content of a figure of the front. A config that ran several times is on the front with its means, at its first trial.
 
     Args:
         run: The run.
         cost: The column of `trials` on the horizontal axis.
     """
+    means = {row["trial"]: {key: row[key] for key in ("objective", cost)} for row in run.rows("front")}
     completed = [
-        row
+        row | means.get(row["trial"], {})
         for row in run.rows("trials")
         if row["status"] == TrialStatus.COMPLETED and row["in_space"] and row["objective"] is not None and row[cost]
     ]

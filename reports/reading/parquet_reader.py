@@ -69,6 +69,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
+    7: {"winners": {"num_repeats": 1}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 

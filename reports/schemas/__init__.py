@@ -21,7 +21,7 @@ __all__ = ["FITTED", "KINDS", "RUN_VERSION", "SCHEMA_VERSION", "TABLES", "Column
 
 RUN_VERSION = 1
 """Version of a run folder (study.yaml, study.journal and the .jsonl files)."""
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the tables. `reading/parquet_reader.py` reads older versions too."""
 TABLES: dict[str, TableSchema] = {**search.TABLES, **retraining.TABLES, **run.TABLES}
 

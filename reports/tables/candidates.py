@@ -29,21 +29,36 @@ def completed_inside(trials: list[Row]) -> list[Row]:
 def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
     """Return the trials that may be retrained as winners, from best to worst. With several objectives, they are the Pareto front.
 
+    If the search repeats configs, one trial stands for all repeats of its config, with the means of objective and costs.
+
     Args:
         run: The run.
         trials: Rows of the table `trials`.
         winners: Rows of the table `winners`. If they include the baseline, they name its trial, and the space need not be read.
     """
-    rows = completed_inside(trials)
+    rows = _by_config(run, _without_baseline(run, completed_inside(trials), winners))
     sign = -1 if run.maximize else 1
     rows.sort(key=lambda row: (sign * row["objective"], row["trial"]))
-    rows = _without_baseline(run, rows, winners)
     if not run.costs:
         return rows
     from winnow.spaces.fronts import front
 
     costs = [[row[cost] for cost in run.costs] for row in rows]
     return [rows[index] for index in front([row["objective"] for row in rows], costs, run.maximize)]
+
+
+def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
+    num_repeats = (run.study.get("settings") or {}).get("repeats", 1)
+    if num_repeats == 1:
+        return rows
+    from winnow.spaces.winners import by_config, mean_of_repeats
+
+    groups = by_config([json.loads(row["config"]) for row in rows], num_repeats)
+    return [
+        rows[group[0]]
+        | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.costs)}
+        for group in groups
+    ]
 
 
 def has_candidates(run: RunFacts, trials: list[Row]) -> bool:

@@ -22,6 +22,7 @@ from winnow.spaces.epoch_figures import (
     name_on_validation_images,
 )
 from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.winners import mean_of_repeats
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +47,7 @@ def _winner_rows(run: RunRecords) -> list[Row]:
     tested = name_on_test_images(run.objective)
     answers = [load_answers(run.path, lines, tested in NEED_PROBABILITIES) for lines in groups]
     rows = [
-        _winner_row(run, lines, trials.get(lines[0]["trial"]), each)
+        _winner_row(run, lines, [trials[number] for number in _repeats(lines[0]) if number in trials], each)
         for lines, each in zip(groups, answers, strict=True)
     ]
     baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
@@ -132,7 +133,12 @@ def retrain_groups(run: RunRecords) -> list[list[Row]]:
     return [lines for _, lines in sorted(groups.items())]
 
 
-def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: Answers | None) -> Row:
+def _repeats(line: Row) -> list[int]:
+    """Return the numbers of all trials with the config of a retrain line."""
+    return list(line.get("repeats") or [line["trial"]])
+
+
+def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], answers: Answers | None) -> Row:
     first = lines[0]
     values = _metric_values(lines, "test_accuracy")
     tested = name_on_test_images(run.objective)
@@ -141,12 +147,13 @@ def _winner_row(run: RunRecords, lines: list[Row], trial: Row | None, answers: A
     }
     (mean, low, high), objective = by_metric["test_accuracy"], by_metric[tested]
     searched = finite(first.get("search_value"))
-    search_accuracy = trial["validation_accuracy"] if trial else None
+    search_accuracy = mean_of_repeats([trial["validation_accuracy"] for trial in searched_trials])
     return {
         "run": run.name,
         **identity(first),
         "num_seeds": len(values),
         "num_failed": len(lines) - len(values),
+        "num_repeats": len(_repeats(first)),
         "test_accuracy": mean,
         "test_accuracy_std": stdev(values) if len(values) > 1 else None,
         "test_accuracy_low": low,

@@ -113,7 +113,8 @@ def _of_search(run: RunData) -> dict[str, str]:
     known = f"phase = 'search' and {objective} is not null"
     fronts = {
         f"{FRONT}{cost}": (
-            f"select trials.trial, trials.{cost}, trials.objective, front.rank, front.test_accuracy\n"
+            f"select trials.trial, coalesce(front.{cost}, trials.{cost}) as {cost}, coalesce(front.objective, trials.objective) as objective,\n"
+            "  front.rank, front.test_accuracy\n"
             "from 'trials.parquet' trials left join 'front.parquet' front on front.trial = trials.trial\n"
             f"where status = 'completed' and in_space and trials.objective is not null and trials.{cost} > 0 order by trials.trial"
         )
@@ -200,7 +201,7 @@ def _of_winners(run: RunData) -> dict[str, str]:
         "winners": (
             "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images,\n"
             "  objective_gain, objective_gain_low, objective_gain_high, gain, gain_low, gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
-            "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, config from 'winners.parquet' order by baseline, rank"
+            "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, num_repeats, config\nfrom 'winners.parquet' order by baseline, rank"
         ),
         "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",
         "retrains": (

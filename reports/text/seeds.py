@@ -1,4 +1,4 @@
-"""Tells how many seeds the figures of a retrained config are from, and which retrainings they leave out."""
+"""Tells how many seeds the figures of a retrained config are from, in the search and in retraining, and which they leave out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,30 @@ def of_all(row: Mapping[str, Any]) -> str:
         row: A row of `winners`.
     """
     return f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else "")
+
+
+def searched_text(run: RunData, row: Mapping[str, Any]) -> str:
+    """Return the objective of a config in the search, such as `97.41 %`, or `97.41 % (mean of 3 repeats)` if it ran several times.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+    """
+    value = wording.objective_text(run, row["search_objective"])
+    return value if row["num_repeats"] == 1 else f"{value} (mean of {row['num_repeats']} repeats)"
+
+
+def repeats_text(winners: Iterable[Mapping[str, Any]]) -> str:
+    """Return a sentence about the repeats of the winners in the search; empty if none was repeated.
+
+    Args:
+        winners: Rows of `winners`.
+    """
+    rows = [row for row in winners if not row["baseline"]]
+    if all(row["num_repeats"] == 1 for row in rows):
+        return ""
+    counts = ", ".join(f"{row['num_repeats']} of winner {row['rank']}" for row in rows)
+    return f"The search ranked each config by the mean of its completed repeats: {counts}."
 
 
 def left_out(run: RunData, winners: Iterable[Mapping[str, Any]]) -> list[str]:

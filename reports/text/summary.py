@@ -19,7 +19,7 @@ from winnow.reports.text.next_step import (
     retraining_text,
 )
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import left_out, seeds_text
+from winnow.reports.text.seeds import left_out, repeats_text, searched_text, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.spaces.epoch_figures import is_share
@@ -58,6 +58,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
         *((sentence, "retrains") for sentence in left_out(run, winners)),
+        (repeats_text(winners), "winners"),
         (earlier_tests_text(run), "earlier-tests"),
         (_retraining_sentence(run, trials), "retrains"),
         (ensemble_sentence(run), "ensemble"),
@@ -158,7 +159,7 @@ def _winner_sentences(run: RunData) -> list[str]:
         )
     if first["objective_gap"] is not None:
         facts.append(
-            f"In the search the {wording.objective_name(run)} of {who} was {wording.objective_text(run, first['search_objective'])}, so the "
+            f"In the search the {wording.objective_name(run)} of {who} was {searched_text(run, first)}, so the "
             f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts

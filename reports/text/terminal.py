@@ -19,7 +19,7 @@ from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
-from winnow.reports.text.seeds import left_out, of_all
+from winnow.reports.text.seeds import left_out, of_all, repeats_text
 from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import visible
@@ -95,7 +95,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
                 no_wrap=True,
                 overflow="ellipsis",
             )
-        for text in filter(None, [*left_out(run, winners), earlier_tests_text(run)]):
+        for text in filter(None, [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners)]):
             console.print(escape(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
             console.print(escape(reason))

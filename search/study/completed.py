@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import TrialState
@@ -13,23 +14,26 @@ from winnow.search.study.record import open_study
 from winnow.search.study.space_changes import History
 from winnow.spaces.fronts import front
 from winnow.spaces.space import Space
-from winnow.spaces.winners import baseline_config, may_win
+from winnow.spaces.winners import baseline_config, by_config, may_win, mean_of_repeats
 
 
 @dataclass(frozen=True)
 class CompletedTrial:
     number: int
+    """Number of the trial; the lowest one if its config ran several times."""
     config: dict[str, Any]
     value: float
-    """The objective."""
+    """The objective; the mean over the repeats of the config."""
     micro_batches: int
     costs: tuple[float | None, ...] = ()
-    """The costs that are minimized beside the objective."""
+    """The costs that are minimized beside the objective; means like the objective."""
+    repeats: tuple[int, ...] = ()
+    """Numbers of all trials with this config, ascending, if there are several."""
 
 
 @dataclass(frozen=True)
 class Completed:
-    """The completed trials of a run that lie in its space, the best first.
+    """The completed trials of a run that lie in its space, the best first. Repeats of a config count as one trial.
 
     Attributes:
         winners: All completed trials except the baseline. With several objectives, only the trials on the Pareto front: first the
@@ -63,6 +67,8 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
     ]
+    groups = by_config([trial.config for trial in completed], settings.repeats)
+    completed = [_as_one([completed[index] for index in group]) for group in groups]
     sign = -1 if settings.direction == "maximize" else 1
     completed.sort(key=lambda trial: (sign * trial.value, trial.number))
     winners = [trial for trial in completed if may_win(trial.config, baseline)]
@@ -73,3 +79,14 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
         winners=winners,
         baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
     )
+
+
+def _as_one(repeats: Sequence[CompletedTrial]) -> CompletedTrial:
+    """Return one trial that stands for all repeats of its config: the first, with their means."""
+    first = repeats[0]
+    if len(repeats) == 1:
+        return first
+    value = mean_of_repeats([trial.value for trial in repeats])
+    assert value is not None  # completed trials have one
+    costs = tuple(mean_of_repeats(of_trials) for of_trials in zip(*(trial.costs for trial in repeats), strict=True))
+    return replace(first, value=value, costs=costs, repeats=tuple(trial.number for trial in repeats))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 
 from winnow.search.settings import Settings
 from winnow.search.study.tally import Tally
@@ -60,17 +60,25 @@ class Goal:
 
     @property
     def num_wanted(self) -> int:
-        """Number of trials that must still complete."""
-        return max(0, (self._settings.retrain.top or DEFAULT_TOP) - self._tally.num_winners)
+        """Number of trials that must still complete, each with a config of its own."""
+        return max(0, (self._settings.retrain.top or DEFAULT_TOP) - len(self._tally.won))
 
     @property
     def epochs_left(self) -> dict[int, int]:
-        """Remaining epochs of each open trial that may win, by its number."""
-        return {
-            number: trial.assignment.config["epochs"] - trial.epoch
-            for number, trial in self._open.items()
-            if self._tally.may_win(number, trial.assignment.config)
-        }
+        """Remaining epochs of each open trial that may win, by its number.
+
+        Of the repeats of a config only the one nearest to its end counts, and none if another one has completed.
+        """
+        left: dict[Hashable, tuple[int, int]] = {}
+        for number, trial in self._open.items():
+            config = trial.assignment.config
+            candidate = self._tally.candidate_of(number, config)
+            if not self._tally.may_win(number, config) or candidate in self._tally.won:
+                continue
+            epochs = config["epochs"] - trial.epoch
+            if candidate not in left or epochs < left[candidate][1]:
+                left[candidate] = (number, epochs)
+        return dict(left.values())
 
     @property
     def num_missing(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from winnow.search.settings import Settings
+from winnow.spaces.identity import identity
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.winners import baseline_config, may_win
@@ -19,7 +21,7 @@ class Tally:
         best: (number, objective) of the incumbent, the best completed trial inside the space; None if there is none yet.
         best_config: Its complete config; empty if there is none yet.
         values: The objectives of the completed trials inside the space, by number.
-        num_winners: Number of completed trials that retraining may choose from.
+        won: The candidates among the completed trials, from which retraining may choose; see `candidate_of`.
     """
 
     def __init__(self, space: Space, settings: Settings) -> None:
@@ -28,10 +30,12 @@ class Tally:
         self.best: tuple[int, float] | None = None
         self.best_config: dict[str, Any] = {}
         self.values: dict[int, float] = {}
-        self.num_winners = 0
+        self.won: set[Hashable] = set()
+        self._repeats = settings.repeats
         self._sign = 1 if settings.direction == "maximize" else -1
         self._baseline = baseline_config(space)
         self._may_win: dict[int, bool] = {}
+        self._candidates: dict[int, str] = {}
 
     def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
         """Count a trial that has ended.
@@ -49,7 +53,8 @@ class Tally:
         if value is None:
             return
         self.values[number] = value
-        self.num_winners += self.may_win(number, config)
+        if self.may_win(number, config):
+            self.won.add(self.candidate_of(number, config))
         if self.best is None or self._sign * value > self._sign * self.best[1]:
             self.best, self.best_config = (number, value), config
 
@@ -65,3 +70,16 @@ class Tally:
         if number not in self._may_win:
             self._may_win[number] = may_win(config, self._baseline)
         return self._may_win[number]
+
+    def candidate_of(self, number: int, config: dict[str, Any]) -> Hashable:
+        """Return what is equal for trials that are the same candidate: repeats of a config.
+
+        Args:
+            number: Number of the trial.
+            config: Its complete config.
+        """
+        if self._repeats == 1:
+            return number
+        if number not in self._candidates:
+            self._candidates[number] = identity(config)
+        return self._candidates[number]

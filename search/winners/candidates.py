@@ -31,9 +31,10 @@ class Candidate:
         rank: 1 is the best of the search; None is the baseline.
         trial: Number of the trial that it comes from, or `BASELINE`.
         config: The complete config. For a training on both splits it contains the decisions of the search, see `as_searched`.
-        search_value: The objective in the search; None if it was no trial.
+        search_value: The objective in the search, the mean over repeats of the config; None if it was no trial.
         micro_batches: Number of pieces in which the search had to train each batch.
         keep_validation: Whether the validation images decide as in the search, and are not trained on.
+        repeats: Numbers of all trials with this config, if there are several; `trial` is the first of them.
     """
 
     rank: int | None
@@ -42,6 +43,12 @@ class Candidate:
     search_value: float | None
     micro_batches: int = 1
     keep_validation: bool = False
+    repeats: tuple[int, ...] = ()
+
+    @property
+    def of_repeats(self) -> dict[str, Any]:
+        """What its lines in `retrain.jsonl` say of repeats in the search; empty if there are none."""
+        return {"search_value": self.search_value, "repeats": list(self.repeats)} if self.repeats else {}
 
     @property
     def label(self) -> str:
@@ -83,8 +90,8 @@ def choose_candidates(folder: RunFolder, space: Space, settings: Settings) -> li
     return [*winners[: settings.retrain.top], *baseline]
 
 
-def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, bool]:
-    return trial.value, trial.micro_batches, keep_validation
+def _rest(trial: CompletedTrial, keep_validation: bool) -> tuple[float, int, bool, tuple[int, ...]]:
+    return trial.value, trial.micro_batches, keep_validation, trial.repeats
 
 
 def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
@@ -103,7 +110,8 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
         if candidate is None or not fits or line["status"] in PASSING:
             gone.append(line)
         else:
-            kept.append({**line, "rank": candidate.rank, "baseline": candidate.rank is None})
+            place = {"rank": candidate.rank, "baseline": candidate.rank is None}
+            kept.append({**line, **place, **candidate.of_repeats})
     if kept == lines:
         return
     aside = JsonLines(folder.retrained_earlier)

@@ -158,7 +158,9 @@ def _figures(
         )
     if row["search_accuracy"] is not None:
         lines.append(
-            f"- The search measured {words.percent(row['search_accuracy'])} on its validation images; the gap (search - test) is "
+            f"- The search measured {words.percent(row['search_accuracy'])} on its validation images"
+            + (f" (mean of {row['num_repeats']} repeats)" if row["num_repeats"] > 1 else "")
+            + "; the gap (search - test) is "
             f"{words.points(row['gap'])}."
             + (" The best of many trials tends to look better than it is." if row["gap"] > 0 else "")
         )

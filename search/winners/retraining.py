@@ -218,6 +218,7 @@ def _line_of(candidate: Candidate, seed: int, job: Job, failed: Failed | None = 
         "baseline": candidate.rank is None,
         "config": candidate.config,
         "search_value": candidate.search_value,
+        **candidate.of_repeats,
         "threads": job.threads,
         "micro_batches": candidate.micro_batches,
         "keep_validation": candidate.keep_validation,

@@ -424,6 +424,30 @@ def test_a_retraining_that_has_not_finished(tmp_path: Path) -> None:
     assert f"{len(done)} of 9 trainings of the winners are done" in opened(run).text("retrains")
 
 
+def test_the_repeats_of_a_config_in_the_search_are_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["rank"] == 2:
+            line["repeats"] = [line["trial"], 0]
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_tables(reports.read(folder), folder / "report")
+    made = opened(reports.read(folder))
+    rows = rows_of(made.run, "winners")
+    assert [row["num_repeats"] for row in rows] == [1, 2, 1, 1]
+    told = "The search ranked each config by the mean of its completed repeats: 1 of winner 1, 2 of winner 2, 1 of winner 3."
+    assert told in made.text("winners")
+    assert made.cells("winners")[1][4].endswith(" (mean of 2 repeats)")
+    accuracies = [row["validation_accuracy"] for row in made.run.trial_rows()]
+    first, second = rows[:2]
+    searched = made.run.winner_rows()
+    assert searched[0]["search_accuracy"] == accuracies[first["trial"]]
+    assert searched[1]["search_accuracy"] == pytest.approx((accuracies[second["trial"]] + accuracies[0]) / 2)
+    output = io.StringIO()
+    show(made.run, Console(file=output, width=200))
+    assert told in " ".join(output.getvalue().split())
+
+
 def test_earlier_tests_and_the_first_of_all(tmp_path: Path) -> None:
     """They are no longer among the retrainings, but the test images were used."""
     folder = make_run(tmp_path / "again")

@@ -1,0 +1,152 @@
+"""With `--repeats` winners are configs: each is ranked by the mean of its repeats, not by the luckiest one, and retrained once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from tests.helpers.ledgers import SHAPE, make_folder, report
+from winnow import reports
+from winnow.reports.figures.front import front_info
+from winnow.reports.tables.candidates import candidates
+from winnow.search.settings import Settings, settings_for
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.completed import completed_trials
+from winnow.search.study.ledger import Ledger
+from winnow.search.winners.candidates import choose_candidates
+from winnow.spaces import catalog
+from winnow.spaces.identity import identity
+from winnow.spaces.space import Space
+from winnow.spaces.winners import by_config, mean_of_repeats
+
+LUCKY, STEADY, BASELINE = 32, 64, 128
+"""Batch sizes, which tell the configs apart."""
+VALUES = {LUCKY: [0.9, 0.6, 0.6], STEADY: [0.8, 0.7, 0.9], BASELINE: [0.95, 0.5, 0.5]}
+SIZES = {LUCKY: 100, STEADY: 200, BASELINE: 50}
+
+
+def space_of(**changes: Any) -> Space:
+    digits = catalog.load("digits", ["epochs=2", "optimizer={name: adam, lr: 0.001}", "schedule=constant"])
+    model = {"name": "mlp", "hidden": [8]}
+    tree = {**digits.tree, "batch_size": {"choice": [LUCKY, STEADY, BASELINE]}, "model": model, "start_from": {}}
+    baseline = {key: value for key, value in tree.items() if key not in ("search", "retrain", "start_from")}
+    named = {"plain": {**baseline, "batch_size": BASELINE}}
+    return Space.from_tree({**tree, "search": {}, "baseline": named, **changes}, "repeats.yaml")
+
+
+def searched(folder: Path, space: Space, **options: Any) -> tuple[RunFolder, Settings]:
+    """Run every config three times, without early stopping."""
+    settings = settings_for(space, **{"trials": 9, "repeats": 3, "sampler": "random", "grace_epochs": 2, **options})
+    run = make_folder(folder, space, settings)
+    ledger = Ledger(run, space, settings, SHAPE)
+    left = {batch_size: list(values) for batch_size, values in VALUES.items()}
+    while (assignment := ledger.ask()) is not None:
+        batch_size = assignment.config["batch_size"]
+        ledger.note_size(assignment.number, {"num_parameters": SIZES[batch_size], "multiply_adds": 1})
+        value = left[batch_size].pop(0)
+        for epoch in (1, 2):
+            ledger.record(assignment.number, report(assignment, epoch, value))
+    ledger.close()
+    assert not any(left.values())
+    return run, settings
+
+
+def trials_of(run: RunFolder, batch_size: int) -> list[int]:
+    rows = reports.read(run.path).trial_rows()
+    return [row["trial"] for row in rows if json.loads(row["config"])["batch_size"] == batch_size]
+
+
+@pytest.mark.parametrize("objectives", [None, ["validation_accuracy", "parameters"]])
+def test_configs_are_ranked_by_their_means(tmp_path: Path, objectives: list[str] | None) -> None:
+    space = space_of() if objectives is None else space_of(search={"objectives": objectives})
+    run, settings = searched(tmp_path, space)
+    completed = completed_trials(run, space, settings)
+    lucky, steady = trials_of(run, LUCKY), trials_of(run, STEADY)
+    assert [trial.number for trial in completed.winners] == [steady[0], lucky[0]]
+    assert [trial.value for trial in completed.winners] == [fmean(VALUES[STEADY]), fmean(VALUES[LUCKY])]
+    assert [trial.repeats for trial in completed.winners] == [tuple(steady), tuple(lucky)]
+    if objectives:
+        assert [trial.costs for trial in completed.winners] == [(200,), (100,)]
+    assert completed.baseline is not None
+    assert completed.baseline.value == fmean(VALUES[BASELINE])
+    known = reports.read(run.path)
+    rows = candidates(known, known.trial_rows(), [])
+    assert [(row["trial"], row["objective"]) for row in rows] == [(t.number, t.value) for t in completed.winners]
+
+
+def test_each_config_is_one_candidate_and_its_lines_say_the_repeats(tmp_path: Path) -> None:
+    space = space_of()
+    run, settings = searched(tmp_path, space)
+    first, second, baseline = choose_candidates(run, space, settings)
+    assert (first.rank, second.rank, baseline.rank) == (1, 2, None)
+    assert first.search_value == fmean(VALUES[STEADY])
+    assert first.of_repeats == {"search_value": first.search_value, "repeats": trials_of(run, STEADY)}
+    about = {"trial": first.trial, "config": first.config, "status": "completed"}
+    line = {"rank": 2, "seed": 1, "baseline": False, "search_value": 0.9, **about}
+    run.retrained.write_text(json.dumps(line | {"seed": _seed(settings)}) + "\n")
+    choose_candidates(run, space, settings)
+    (kept,) = read_json_lines(run.retrained)
+    assert (kept["rank"], kept["search_value"], kept["repeats"]) == (1, first.search_value, trials_of(run, STEADY))
+
+
+def _seed(settings: Settings) -> int:
+    from winnow.search.winners.candidates import seed_of
+
+    return seed_of(settings, 0)
+
+
+def test_the_front_shows_means(tmp_path: Path) -> None:
+    space = space_of(search={"objectives": ["validation_accuracy", "parameters"]})
+    run, _ = searched(tmp_path, space)
+    read = reports.read(run.path)
+    assert [row["objective"] for row in read.rows("front")] == [fmean(VALUES[STEADY]), fmean(VALUES[LUCKY])]
+    info = front_info(read, "num_parameters")
+    assert [info.objective[place] for place in info.front] == [fmean(VALUES[LUCKY]), fmean(VALUES[STEADY])]
+
+
+def test_a_search_needs_as_many_configs_as_winners_were_asked_for(tmp_path: Path) -> None:
+    """Repeats of a config that has completed bring no further winner, and of open ones only one does."""
+    space = space_of()
+    settings = settings_for(space, trials=9, repeats=3, sampler="random", grace_epochs=2, top=2)
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    open_trials = [assignment for _ in range(9) if (assignment := ledger.ask()) is not None]
+    assert ledger.goal.num_wanted == 2
+    of = {size: [trial for trial in open_trials if trial.config["batch_size"] == size] for size in VALUES}
+    assert len(ledger.goal.epochs_left) == 2, "one for each config that may win"
+    further = of[LUCKY][1]
+    ledger.record(further.number, report(further, 1, 0.5))
+    assert ledger.goal.epochs_left == {further.number: 1, of[STEADY][0].number: 2}
+    ledger.record(further.number, report(further, 2, 0.5))
+    assert ledger.goal.num_wanted == 1
+    assert ledger.goal.epochs_left == {of[STEADY][0].number: 2}
+    for epoch in (1, 2):
+        ledger.record(of[LUCKY][0].number, report(of[LUCKY][0], epoch, 0.5))
+    assert ledger.goal.num_wanted == 1
+    ledger.close()
+
+
+def test_without_repeats_every_trial_stands_for_itself(tmp_path: Path) -> None:
+    space = space_of()
+    config = space.config(space.baseline or {}).model_dump(mode="json")
+    assert by_config([config, config], 1) == [[0], [1]]
+    assert by_config([config, {**config, "batch_size": 7}, config], 2) == [[0, 2], [1]]
+    spelled = {**config, "early_stopping": {"patience": 9, "metric": "validation_loss", "min_delta": 0.0}}
+    assert identity(spelled) == identity(config)
+    assert by_config([config, spelled], 2) == [[0, 1]]
+    assert mean_of_repeats([7]) == 7
+    assert isinstance(mean_of_repeats([7, 7, None]), int)
+    assert mean_of_repeats([None]) is None
+    settings = settings_for(space, trials=3, sampler="random", grace_epochs=2)
+    run = make_folder(tmp_path, space, settings)
+    ledger = Ledger(run, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        for epoch in (1, 2):
+            ledger.record(assignment.number, report(assignment, epoch))
+    ledger.close()
+    winners = choose_candidates(run, space, settings)
+    assert all(candidate.repeats == () and candidate.of_repeats == {} for candidate in winners)
