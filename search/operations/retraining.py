@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from winnow.reports.run_data import RunFacts
 from winnow.reports.text.next_step import retrain_options
-from winnow.reports.text.wording import plural
+from winnow.reports.text.wording import largest_class_text, plural
 from winnow.search.operations.checks import load_recorded
 from winnow.search.operations.execution import Execution, job_of, recorded_gpus, storage_errors
 from winnow.search.settings import RetrainSettings, Settings, check_options
@@ -59,6 +60,8 @@ def retrain(
             view.step(
                 f"retraining {plural(len(candidates), 'config')}, {plural(settings.retrain.seeds, 'seed')} each, on {images}"
             )
+            if largest := largest_class_text(RunFacts(path=folder.path, study=study), "test"):
+                view.message(largest)
             job = job_of(folder, plan, settings)
             with following(log, folder, space, view.message) as tell_trackers:
 
