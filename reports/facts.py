@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,48 @@ def largest_class(run: RunFacts, split: str) -> float | None:
         run: The run.
         split: `train`, `validation` or `test`.
     """
-    data = run.study.get("data") or {}
-    summary = data.get("summary") or {}
-    counts = ((summary.get("splits") or {}).get(split) or {}).get("by_class")
-    if counts and sum(counts):
+    counts = _images_by_class(run, split)
+    if counts:
         return float(max(counts) / sum(counts))
-    share = summary.get("majority_share") if split == "test" else None
+    share = _summary(run).get("majority_share") if split == "test" else None
     return None if share is None else float(share)
+
+
+def _summary(run: RunFacts) -> Mapping[str, Any]:
+    return (run.study.get("data") or {}).get("summary") or {}
+
+
+def _images_by_class(run: RunFacts, split: str) -> list[int]:
+    """Return the number of images of each class in a split; empty if it is not recorded or the split has no images."""
+    counts = ((_summary(run).get("splits") or {}).get(split) or {}).get("by_class") or []
+    return list(counts) if sum(counts) else []
+
+
+def gives_one_class(run: RunFacts, trial: Mapping[str, Any]) -> bool:
+    """Return whether the network of a trial gives every validation image the same class, as its recorded metrics tell.
+
+    Such a network is right about one class alone. Its accuracy is the share of that class, its balanced accuracy one class of all,
+    and its macro F1 the lowest with this accuracy. Accuracy and balanced accuracy alone would not tell: with classes of equal size, a
+    network that guesses may have the same ones.
+
+    Args:
+        run: The run, which records the number of validation images of each class.
+        trial: A row of `trials`.
+
+    Returns:
+        False if a metric or these numbers are not recorded.
+    """
+    measured = [trial[f"validation_{name}"] for name in ("accuracy", "balanced_accuracy", "macro_f1")]
+    counts = [count for count in _images_by_class(run, "validation") if count]
+    if len(counts) < 2 or None in measured:
+        return False
+    total, num_classes = sum(counts), len(counts)
+    for count in set(counts):
+        share = count / total
+        expected = (share, 1 / num_classes, 2 * share / (1 + share) / num_classes)
+        if all(math.isclose(*pair, rel_tol=1e-9) for pair in zip(measured, expected, strict=True)):
+            return True
+    return False
 
 
 def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

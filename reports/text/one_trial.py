@@ -85,6 +85,8 @@ def show_trial(
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
         console.print(_epoch_table(run, facts["epochs"]))
+    if warning := wording.one_class_trial(run, facts):
+        console.print(warning, highlight=False)
     for line in facts["retrains"]:
         console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
         stem = retraining_stem(number, line["seed"], line["baseline"])

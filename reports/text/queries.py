@@ -140,7 +140,8 @@ def _of_search(run: RunData) -> dict[str, str]:
             "from stretches, 'trials.parquet' group by epoch, status having epochs_trained > 0 order by epoch, status"
         ),
         "best-trials": (
-            f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters\n"
+            f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters,\n"
+            "  validation_accuracy, validation_balanced_accuracy, validation_macro_f1\n"
             f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
         ),
         "best-config": f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",

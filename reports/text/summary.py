@@ -55,6 +55,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (f"Searched {wording.searched_text(run)}.", "settings"),
         (_end_sentence(run, trials), "tiles"),
         (_best_sentence(run, trials), "best-trials"),
+        *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
         (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
         *((sentence, "retrains") for sentence in left_out(run, winners)),

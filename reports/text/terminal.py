@@ -80,6 +80,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
     if ranked:
         title = "Trials" if len(ranked) <= top else f"Best {top} trials"
         console.print(_trial_table(run, ranked[:top], f"{title}, by {wording.objective_name(run)}"))
+        if warning := wording.one_class_trial(run, ranked[0]):
+            console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
     _print_failures(console, rows, top)
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):

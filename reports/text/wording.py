@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import are_comparable, has_cross_entropy, largest_class
+from winnow.reports.facts import are_comparable, gives_one_class, has_cross_entropy, largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
 from winnow.spaces.trial_status import TrialStatus
@@ -296,6 +296,18 @@ def one_class_text(num: int | None, num_networks: int, whose: str) -> str:
         return ""
     verb = "gives" if num == 1 else "give"
     return f"Warning: {num} of the {plural(num_networks, 'network')} of {whose} {verb} every test image the same class."
+
+
+def one_class_trial(run: RunFacts, trial: Mapping[str, Any]) -> str:
+    """Return a warning if the network of a trial gives every validation image the same class; otherwise empty.
+
+    Args:
+        run: The run.
+        trial: A row of `trials`.
+    """
+    if not gives_one_class(run, trial):
+        return ""
+    return f"Warning: trial {trial['trial']} gives every validation image the same class."
 
 
 def largest_class_text(run: RunFacts, split: str) -> str:
