@@ -87,6 +87,9 @@ rows has no folder there.
 - **importance**: the result of fANOVA for the trials in which the parameter was active, without failed trials. `num_trials` is the number of
   these trials. A value that is worse than the worse quartile by more than 1.5 interquartile ranges counts as that limit, so that a loss that
   exploded once does not decide all importances.
+- **image_name**: the file of an image, or the file and the row of a table or an array. In `predictions` it belongs to a test image, in
+  `validation` to a validation image. Both come from the same function. The names of the validation images are kept once in the run, since every
+  trial has the same ones.
 - **GPU-hours**: the sum of `wall_seconds * gpus / 3600` over the rows of `epochs`. On a machine without GPUs, the report shows CPU-hours,
   which it computes from `cpus`.
 """

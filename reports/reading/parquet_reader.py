@@ -31,7 +31,7 @@ SOURCES = ("study.yaml", "study.journal", "epochs.jsonl", "retrain.jsonl")
 WORTHWHILE_BYTES = 5_000_000
 """Total size of these files below which reading them is quicker than importing Arrow."""
 
-LATER_TABLES = ("trials", "epochs", "predictions")
+LATER_TABLES = ("trials", "epochs", "predictions", "validation")
 """Long tables, of which most views of a run need a few columns or none."""
 
 _NO_GPU_FACTS = dict.fromkeys(GPU_FACT_NAMES)
@@ -69,7 +69,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
-    7: {"winners": {"num_repeats": 1}},
+    7: {"winners": {"num_repeats": 1}, "validation": {"image_name": None}},
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 

@@ -46,5 +46,6 @@ SEED = Column("seed", "int", "seed of this training")
 NUM_PARAMETERS = Column(
     "num_parameters", "int", "trainable parameters (weights and biases) of the network", "parameters", "not built yet"
 )
+IMAGE_NAME = Column("image_name", "string", "file of the image, or its row in the data set", null="not recorded")
 NODE = Column("node", "string", "host name", null="not recorded")
 GPU = tuple(Column(f.name, f.kind, f.meaning, f.unit, "no GPU, or not recorded") for f in GPU_FACTS)

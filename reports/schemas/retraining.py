@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winnow.reports.schemas.column import GPU, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
+from winnow.reports.schemas.column import GPU, IMAGE_NAME, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 
 _WINNER_TRIAL = Column(
@@ -221,7 +221,7 @@ TABLES = {
             _BASELINE,
             SEED,
             Column("index", "int", "index of the image in the test set; the first image is 0"),
-            Column("image_name", "string", "file of the image, or its row in the data set", null="not recorded"),
+            IMAGE_NAME,
             Column("true", "int", "index of the true class"),
             Column("predicted", "int", "index of the predicted class"),
             Column("true_class", "string", "name of the true class"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from winnow.reports.schemas.column import GPU, NODE, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
+from winnow.reports.schemas.column import GPU, IMAGE_NAME, NODE, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
 
 ESTIMATED_END = "estimated_end"
@@ -279,6 +279,7 @@ TABLES = {
                 "int",
                 "index of the image among the training images, or in the validation split of the data set",
             ),
+            IMAGE_NAME,
             Column("true", "int", "index of the true class"),
             Column("predicted", "int", "index of the predicted class"),
             Column("true_class", "string", "name of the true class"),

@@ -25,6 +25,7 @@ from winnow.reports.tables.importance import ends_of_trials, importance_rows
 from winnow.reports.tables.memory import memory_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
 from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
+from winnow.reports.tables.validation_names import ValidationNames
 from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
@@ -323,7 +324,7 @@ def _validation(run: RunRecords) -> pa.Table:
     """Return the rows of predictions of completed trials on the validation images. A missing or incomplete file has none."""
     schema = arrow_schema("validation", {}, {})
     blocks = [schema.empty_table()]
-    files = validation_files(run.path)
+    files, image_names = validation_files(run.path), ValidationNames(run.path)
     for row in trial_rows(run):
         path = files.get(row["trial"]) if row["status"] == TrialStatus.COMPLETED else None
         arrays = None if path is None else load_predictions(path)
@@ -336,7 +337,7 @@ def _validation(run: RunRecords) -> pa.Table:
             key: pa.array(arrays[key]) for key in ("index", "true", "predicted", "confidence", "probability_true")
         }
         columns |= {"true_class": _names(run, true), "predicted_class": _names(run, predicted)}
-        columns["correct"] = pa.array(true == predicted)
+        columns |= {"correct": pa.array(true == predicted), "image_name": image_names.of(arrays["index"])}
         ends = pa.array(np.arange(n + 1, dtype=np.int32) * num_classes)
         columns["probabilities"] = pa.ListArray.from_arrays(ends, pa.array(probabilities.astype(np.float32).ravel()))
         blocks.append(pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,12 +43,14 @@ class ImageData:
     """uint64 [N]: equal for training images of equal pixels; None: not known."""
     test_names: tuple[str, ...] = field(default=(), repr=False)
     """Name of each test image: its file, or its row in the data set. Empty: not known."""
+    validation_names: Mapping[int, str] = field(default_factory=dict, repr=False)
+    """Name of each image that selects, by its index in `Split.validation_index`. Empty: not asked for, or in a worker, which needs none."""
     facts: dict[str, Any] = field(default_factory=dict, repr=False)
     """What was read, from `facts.facts_of`: columns, sizes, repeated images."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Replace arrays in mapped files by the names of these files, since copies would fill the memory."""
-        state = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Replace arrays in mapped files by the names of these files, since copies would fill the memory, and leave out validation names."""
+        state = {name: getattr(self, name) for name in self.__dataclass_fields__} | {"validation_names": {}}
         return {name: _Mapped.of(value) if isinstance(value, np.memmap) else value for name, value in state.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

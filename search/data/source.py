@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from winnow.search.data.arrays import SplitArrays
 from winnow.search.data.datasets import list_dataset
 from winnow.search.data.facts import facts_of
 from winnow.search.data.image_data import ImageData, split, uses_given
+from winnow.search.data.listing import Listing
 from winnow.search.data.reading import first_shape, read_arrays
 from winnow.search.data.space_left import room_note
 from winnow.search.data.summary import summarize
@@ -27,13 +31,16 @@ class Source:
     download: bool = False
 
 
-def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData:
+def load(
+    data: schema.Data, data_dir: Path, download: bool = False, name_validation_of: int | None = None
+) -> ImageData:
     """Read a data set.
 
     Args:
         data: The `data` section of a config.
         data_dir: Folder of the data sets.
         download: Whether a missing data set is downloaded. Default: False.
+        name_validation_of: Seed of the split whose validation images are named. Default: none are named.
 
     Raises:
         InputError: The data set is missing or cannot be used; the message says which file and where.
@@ -41,7 +48,7 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
     listing = list_dataset(data, data_dir, download)
     arrays = read_arrays(listing, data, data_dir)
     train, test, validation = arrays.splits["train"], arrays.splits["test"], arrays.splits.get("validation")
-    return ImageData(
+    images = ImageData(
         name=data.name,
         train_images=train.images,
         train_labels=train.labels,
@@ -54,19 +61,32 @@ def load(data: schema.Data, data_dir: Path, download: bool = False) -> ImageData
         notes=arrays.notes,
         train_groups=train.groups,
         train_pixels=train.records["pixel_key"],
-        test_names=tuple(listing.parts.get("test", listing.parts["train"]).names(test.records["row"].tolist())),
+        test_names=tuple(_names(listing, "test", test)),
         facts=facts_of(arrays, listing.notes),
     )
+    if name_validation_of is None:
+        return images
+    index = split(images, data.validation, data.stratified, name_validation_of).validation_index
+    of_split, part = ("train", train) if validation is None else ("validation", validation)
+    names = _names(listing, of_split, part, index)
+    return replace(images, validation_names=dict(zip(index.tolist(), names, strict=True)))
 
 
-def load_data(space: Space, source: Source) -> ImageData:
+def _names(listing: Listing, of_split: str, part: SplitArrays, index: np.ndarray | None = None) -> list[str]:
+    """Return the names of the images of a split, or of those at an index. A test set that was held out is listed with the training images."""
+    rows = part.records["row"] if index is None else part.records["row"][index]
+    return listing.parts.get(of_split, listing.parts["train"]).names(rows.tolist())
+
+
+def load_data(space: Space, source: Source, name_validation_of: int | None = None) -> ImageData:
     """Read the images of a space. All configs of a space read the same images.
 
     Args:
         space: The space.
         source: Where its images are read from.
+        name_validation_of: Seed of the split whose validation images are named. Default: none are named.
     """
-    return load(space.example().data, source.data_dir, source.download)
+    return load(space.example().data, source.data_dir, source.download, name_validation_of)
 
 
 def check_on_images(space: Space, source: Source) -> str | None:

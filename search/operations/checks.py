@@ -45,7 +45,9 @@ def load_checked(space: Space, source: Source, say: Callable[[str], None] | None
     return data
 
 
-def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source: Source) -> ImageData:
+def load_recorded(
+    folder: RunFolder, study: dict[str, Any], space: Space, source: Source, name_validation_of: int | None = None
+) -> ImageData:
     """Load the images of an existing run.
 
     Args:
@@ -53,6 +55,7 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
         study: Its `study.yaml`.
         space: The space whose `data` section names the images.
         source: Location of the images.
+        name_validation_of: Seed of the split whose validation images are named. Default: none are named.
 
     Returns:
         The images.
@@ -60,7 +63,7 @@ def load_recorded(folder: RunFolder, study: dict[str, Any], space: Space, source
     Raises:
         InputError: The images cannot be read, or are not those with which the run began.
     """
-    data = load_data(space, source)
+    data = load_data(space, source, name_validation_of)
     if data.fingerprint != study["data"]["fingerprint"]:
         raise InputError(
             f"{folder.path}: the data set is not the one this run began with (fingerprint {data.fingerprint}, "

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from winnow.reports.run_data import RunFacts
 from winnow.reports.schemas import RUN_VERSION
+from winnow.reports.tables.validation_names import write_validation_names
 from winnow.reports.text import next_step
 from winnow.reports.text.wording import NO_BASELINE, largest_class_text
 from winnow.search.data.source import Source, describe_data, load_data
@@ -30,6 +31,7 @@ from winnow.search.views.view import View
 from winnow.spaces.space import Space
 
 if TYPE_CHECKING:
+    from winnow.search.data.image_data import ImageData
     from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
     from winnow.search.study.earlier_runs import EarlierRuns
@@ -74,7 +76,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     view.announce(_announced(path, place.name or space.name))
     storage = None if place.storage is None else check_usable(place.storage)
     view.step("reading the data")
-    data = load_data(space, execution.new_source)
+    data = load_data(space, execution.new_source, _named_split(settings))
     for note in check_space(space, data, settings.trial_timeout, view.message, settings.objective):
         view.message(note)
     facts = describe_data(data, space, settings.seed)
@@ -102,7 +104,19 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
         if folder.path != path:  # another search took the name meanwhile
             view.announce(_announced(folder.path, path.name))
         with folder.locked():
+            _keep_names(folder, data)
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, execution)
+
+
+def _named_split(settings: Settings) -> int | None:
+    """Return the seed of the split whose validation images are named; None if their predictions are not kept."""
+    return settings.seed if settings.keep_predictions else None
+
+
+def _keep_names(folder: RunFolder, data: ImageData) -> None:
+    if data.validation_names:
+        with storage_errors(folder):
+            write_validation_names(folder.path, data.validation_names)
 
 
 def _announced(path: Path, name: str) -> str:
@@ -141,7 +155,7 @@ def resume(
         if time_budget is not None:
             settings = settings.changed(time_budget_seconds=parse_duration(time_budget))
         view.step("reading the data")
-        data = load_recorded(folder, study, space, execution.recorded_source(study))
+        data = load_recorded(folder, study, space, execution.recorded_source(study), _named_split(settings))
         largest = largest_class_text(RunFacts(path=folder.path, study=study), "validation")
         if largest and settings.objective == "validation_accuracy":
             view.message(largest)
@@ -157,6 +171,7 @@ def resume(
             about = {"devices": asdict(plan), **_own_code(space)}
             write_start(folder, amended.study if amended else study, about, execution.command)
             remember_code(folder.path, space.tree)
+            _keep_names(folder, data)
             return _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 
