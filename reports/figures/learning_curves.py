@@ -50,7 +50,7 @@ def learning_curves(run: RunData) -> list[Figure]:
     caption = (
         "One line per trial. Dotted lines are the rungs, at which trials continue or stop; a cross marks a stop. "
         "If outliers would compress the other values, the axis leaves out the worst; a button shows all. "
-        "Click a name in the legend to hide or show its trials."
+        "Click a name in the legend to hide or show its trials; enter a number to see the curve of one trial."
     ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
 

@@ -50,6 +50,16 @@ STATUS_SYMBOLS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
+class Scale:
+    """What the colours of a figure mean: a name, and the value and the colour at both ends."""
+
+    name: str
+    low: str
+    high: str
+    colors: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure of the report."""
 
@@ -60,6 +70,8 @@ class Figure:
     plot: go.Figure
     min_width: int = 0
     """Minimum width in pixels. On a narrower page, the figure scrolls horizontally."""
+    scales: tuple[Scale, ...] = ()
+    """The colour scales, which the page shows below the caption, where they do not scroll with the figure."""
 
 
 def base_layout(x: str, y: str, height: int = 380, **more: Any) -> dict[str, Any]:

@@ -11,7 +11,18 @@ import numpy as np
 import plotly.graph_objects as go
 
 from winnow.reports.facts import are_comparable
-from winnow.reports.figures.style import BLUE, ORANGE, PURPLE, RED, Figure, base_layout, faded, hover_format, value_axis
+from winnow.reports.figures.style import (
+    BLUE,
+    ORANGE,
+    PURPLE,
+    RED,
+    Figure,
+    Scale,
+    base_layout,
+    faded,
+    hover_format,
+    value_axis,
+)
 from winnow.reports.text import wording
 from winnow.reports.visible import plotly_text, visible
 from winnow.spaces.epoch_figures import name_on_test_images
@@ -144,6 +155,11 @@ class _ConfusionInfo:
         """The counts as shares of the images of the true class, float64 [classes, classes]; zeros for a class without images."""
         return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
 
+    @property
+    def largest_mistake(self) -> float:
+        """Largest share of a class that is predicted as one other class; 0 if there are no mistakes."""
+        return float(np.where(np.eye(len(self.classes), dtype=bool), 0, self.shares).max())
+
 
 def confusion(run: RunData) -> list[Figure]:
     """Draw the confusion matrix and the accuracy per class of the first winner, over all its seeds."""
@@ -167,17 +183,32 @@ def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
     if not info.counts.sum():
         return []
     caption = (
-        "Rows: true class; columns: predicted class; values: share of the row. Blue is right; orange is wrong, on its own colour scale."
-        + about
+        "Rows: true class; columns: predicted class. The colour of a cell is its share of the images of the true class: blue is right, "
+        "orange is wrong, each on its own scale."
     )
+    if len(info.classes) <= MAX_WRITTEN_CLASSES:
+        caption += " The number is how many images."
+    caption += about
     pairs = _worst_pairs(info)
     if pairs:
         caption += f" Most often confused: {', '.join(pairs)}."
     classes = "Share of the test images of each class that were classified correctly, the hardest class at the top."
     return [
-        Figure("confusion", "What it confuses", caption, _draw_confusion(info), _width_of_confusion(info)),
+        Figure("confusion", "What it confuses", caption, _draw_confusion(info), _width_of_confusion(info), _scales(info)),
         Figure("per-class", "Accuracy by class", classes, _draw_per_class(info)),
     ]
+
+
+def _scales(info: _ConfusionInfo) -> tuple[Scale, ...]:
+    """Return the colour scale of the diagonal, and that of the mistakes if there are any."""
+    most = info.largest_mistake
+    right = Scale("right, share of the class", "0\u00a0%", "100\u00a0%", _ends(BLUE))
+    wrong = Scale("wrong, share of the class", "0\u00a0%", f"{100 * most:.3g}\u00a0%", _ends(ORANGE))
+    return (right, wrong) if most else (right,)
+
+
+def _ends(color: str) -> tuple[str, str]:
+    return faded(color, 0.1), faded(color, 0.75)
 
 
 def _confusion_info(run: RunData) -> _ConfusionInfo:
@@ -232,7 +263,8 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
     height = min(720, max(340, 120 + 34 * n)) if large else min(1500, 160 + 11 * n)
     layout = base_layout("predicted", "true", height=height + _label_pixels(short))
     figure = go.Figure(layout=layout)
-    for keep, color in ((diagonal, BLUE), (~diagonal & (info.counts > 0), ORANGE)):
+    wrong = ~diagonal & (info.counts > 0)
+    for keep, color, most in ((diagonal, BLUE, 1.0), (wrong, ORANGE, info.largest_mistake or 1.0)):
         figure.add_heatmap(
             z=np.where(keep, info.shares, np.nan).tolist(),
             x=labels,
@@ -241,18 +273,18 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
             texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
             hovertext=[
                 [
-                    f"{names[i]} predicted as {names[j]}: {info.counts[i, j]} images" if keep[i, j] else ""
+                    f"{names[i]} predicted as {names[j]}: {wording.plural(info.counts[i, j], 'image')}" if keep[i, j] else ""
                     for j in range(n)
                 ]
                 for i in range(n)
             ],
-            colorscale=[[0, faded(color, 0.1)], [1, faded(color, 0.75)]],
+            colorscale=list(enumerate(_ends(color))),
             zmin=0,
-            zmax=1 if color == BLUE else None,
-            showscale=False,
+            zmax=most,
+            showscale=False,  # the page shows the scales: `Figure.scales`
             xgap=1,
             ygap=1,
-            hovertemplate="%{hovertext}, %{z:.1%}<extra></extra>",
+            hovertemplate="%{hovertext}, %{z:.1%} of the class<extra></extra>",
             hoverongaps=False,
         )
     figure.update_xaxes(type="category", showgrid=False, constrain="domain", tickfont_size=12 if large else 9)

@@ -31,11 +31,45 @@
     const figure = figures[element.dataset.figure];
     // A finger that drags scrolls the page; zooming stays to the mouse.
     const layout = Object.assign({}, figure.layout, { template: template(), dragmode: touch ? false : figure.layout.dragmode });
-    if (element.dataset.all) layout.yaxis = Object.assign({}, layout.yaxis, { autorange: true, range: undefined });
+    const chosen = element.dataset.trial ? curveOf(figure, Number(element.dataset.trial)) : null;
+    if (element.dataset.all || chosen) layout.yaxis = Object.assign({}, layout.yaxis, { autorange: true, range: undefined });
+    const data = chosen ? [...figure.data.map((trace) => Object.assign({}, trace, { opacity: 0.2 })), chosen] : figure.data;
     element.dataset.drawn = "yes";
     // Where there is little room the buttons would lie over the legend.
     const small = layout.height < 330 || element.clientWidth < 600 || figure.data[0].type === "parcoords" ? { displayModeBar: false } : {};
-    return Plotly.react(element, figure.data, layout, Object.assign({}, config, small));
+    return Plotly.react(element, data, layout, Object.assign({}, config, small));
+  }
+
+  // The curve of one trial, to be drawn over the others; null if none is drawn.
+  function curveOf(figure, trial) {
+    const x = [], y = [];
+    for (const trace of figure.data) {
+      (trace.customdata || []).forEach((number, i) => {
+        if (number === trial && trace.x[i] !== null) { x.push(trace.x[i]); y.push(trace.y[i]); }
+      });
+    }
+    const ink = style().getPropertyValue("--text").trim();
+    return x.length === 0 ? null : {
+      type: "scatter", mode: "lines+markers", name: `trial ${trial}`, x, y, customdata: x.map(() => trial),
+      line: { color: ink, width: 3 }, marker: { color: ink, size: 6 }, hovertemplate: figure.data[0].hovertemplate,
+    };
+  }
+
+  function offerTrials(element) {
+    const place = document.createElement("label");
+    const input = document.createElement("input");
+    const answer = document.createElement("output");
+    input.type = "number";
+    input.min = "0";
+    place.className = "trial";
+    place.append("Curve of trial ", input, " ", answer);
+    input.addEventListener("change", () => {
+      element.dataset.trial = input.value;
+      const found = input.value === "" || curveOf(figures[element.dataset.figure], Number(input.value));
+      answer.textContent = found ? "" : "It has no curve here: it finished no epoch, or it is not among the trials that are drawn.";
+      draw(element);
+    });
+    element.closest("figure").querySelector("figcaption").append(place);
   }
 
   // A finger has no double click: what an axis leaves out, and what was selected, has a button.
@@ -107,6 +141,7 @@
   offerQueries();
   offerAllValues(elements);
   elements.filter((element) => figures[element.dataset.figure].data[0].type === "parcoords").forEach(offerToClear);
+  elements.filter((element) => element.dataset.figure === "learning-curves").forEach(offerTrials);
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (entry.isIntersecting) {

@@ -14,6 +14,7 @@ from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
+from winnow.reports.text.choices import Results, at_equal_depth
 from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.trial_status import TrialStatus
@@ -94,7 +95,7 @@ def _active(row: Mapping[str, Any], paths: Iterable[str]) -> Row:
 
 
 def parameters(run: RunData) -> Section:
-    """Create the section on the effect of the parameters: importance, parallel coordinates, slices, and cost."""
+    """Create the section on the effect of the parameters: importance, choices at equal depth, parallel coordinates, slices, and cost."""
     top = [*figures_parameters.importance(run), *figures_parameters.parallel_coordinates(run)]
     slices, left_out = figures_parameters.slices(run)
     costs = figures_cost.cost(run)
@@ -103,8 +104,37 @@ def parameters(run: RunData) -> Section:
     about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
     if left_out:
         about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."
-    html = render("parameters.html", top=top, slices=slices, costs=costs, about_slices=about)
+    html = render(
+        "parameters.html", top=top, choices=_choices(run), slices=slices, costs=costs, about_slices=about
+    )
     return Section("parameters", "Parameters", html, [*top, *slices, *costs])
+
+
+def _choices(run: RunData) -> tuple[Table, str] | None:
+    """Return the table of the choices at equal depth with its caption; None if there is nothing to compare."""
+    found = at_equal_depth(run)
+    if found is None:
+        return None
+    lines, latest = [], ""
+    for (path, option), by_depth in found.options.items():
+        cells = [_results_text(run, by_depth.get(depth)) for depth in found.depths]
+        lines.append(["" if path == latest else path, option, *cells])
+        latest = path
+    columns = ("choice", "option", *(f"depth {depth}" for depth in found.depths))
+    about = (
+        f"Completed trials by depth: their median {wording.objective_name(run)}, the best, and in parentheses the number of trials. Compare within "
+        "a column; if a number is small, the order may be chance."
+    )
+    if found.num_left_out:
+        about += f" {wording.plural(found.num_left_out, 'depth')} with fewer trials left out."
+    return Table(columns, lines, numeric=range(2, len(columns))), about
+
+
+def _results_text(run: RunData, results: Results | None) -> str:
+    if results is None:
+        return "-"
+    best = f", best {wording.objective_text(run, results.best)}" if results.num > 1 else ""
+    return f"{wording.objective_text(run, results.median)}{best} ({results.num})"
 
 
 def audit(run: RunData) -> Section | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.text.choices import DEPTH, choice_paths
 from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _of_parameters(run: RunData) -> dict[str, str]:
         )
         for path in run.space.columns()
     }
-    return slices | {
+    return slices | _of_choices(run) | {
         "importance": (
             "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
             "where importance is not null order by importance desc, parameter"
@@ -180,6 +181,20 @@ def _of_parameters(run: RunData) -> dict[str, str]:
             f"where {SCORED} and num_epochs > 0 and train_seconds > 0 order by trial"
         ),
     }
+
+
+def _of_choices(run: RunData) -> dict[str, str]:
+    best = "max" if run.maximize else "min"
+    options = [
+        f"select '{path}' as choice, \"{path}\"::varchar as option, \"{DEPTH}\" as depth, count(*) as trials,\n"
+        f'  median(objective) as median, {best}(objective) as best from completed where "{path}" is not null group by all'
+        for path in choice_paths(run)
+    ]
+    if not options:
+        return {}
+    completed = f"from 'trials.parquet' where status = 'completed' and in_space and objective is not null and \"{DEPTH}\" is not null"
+    union = "\nunion all\n".join(options)
+    return {"choices": f"with completed as (select * {completed})\n{union}\norder by choice, option, depth"}
 
 
 def _of_winners(run: RunData) -> dict[str, str]:

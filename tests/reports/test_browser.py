@@ -62,6 +62,7 @@ window.addEventListener("load", () => setTimeout(() => {
       papers: [...new Set([...document.querySelectorAll(".scroll .main-svg")].map((e) => getComputedStyle(e).backgroundColor))],
       cut: [...document.querySelectorAll("pre, p, li")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent),
       cells: [...document.querySelectorAll('[data-figure="confusion"] .heatmaplayer image')].map((e) => e.getBoundingClientRect().width),
+      scales: [...document.querySelectorAll(".scales li")].map((e) => [e.textContent.trim(), e.getBoundingClientRect().right, e.querySelector("i").clientWidth, getComputedStyle(e.querySelector("i")).backgroundImage]),
       row: [...document.querySelectorAll(".slices figure")].slice(0, 2).map((e) => e.getBoundingClientRect().top),
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       background: getComputedStyle(document.body).backgroundColor,
@@ -69,6 +70,14 @@ window.addEventListener("load", () => setTimeout(() => {
       font: curves ? curves.layout.template.layout.font.color : null,
       requests: performance.getEntriesByType("resource").map((entry) => entry.name).filter((name) => !name.startsWith("data:")),
     };
+    const input = curves && curves.closest("figure").querySelector("input");
+    const choose = (number) => {
+      input.value = number;
+      input.dispatchEvent(new Event("change"));
+      const last = curves.data[curves.data.length - 1];
+      return [curves.data.length, last.name, last.x, last.y, input.parentElement.querySelector("output").textContent, curves.layout.yaxis.autorange];
+    };
+    result.trials = input ? ["0", "5", ""].map(choose) : null;
     window.parent.postMessage(JSON.stringify(result), "*");
   };
   if (!item) return finish();
@@ -134,10 +143,31 @@ def test_page_works_in_a_browser(html_file: Path, tmp_path: Path, theme: str, wi
     assert seen["hints"] == 0, "what scrolls sideways has a shadow"
     assert all(paper.endswith(", 0)") for paper in seen["papers"]), "no figure covers the shadow"
     assert seen["cut"] == [], "commands, code and long words wrap"
+    assert len(seen["scales"]) == 2, "the colours of the confusion matrix, right and wrong"
+    for text, right, bar, colors in seen["scales"]:
+        assert re.fullmatch(r"(right|wrong), share of the class: 0\s%\s+[\d.]+\s%", text)
+        assert right <= width, "whole on a phone"
+        assert bar > 60
+        assert colors.count("rgba(") == 2
     if width > 560:
         assert len(set(seen["row"])) == 1, "the first slice is as high as its neighbour"
     colors = {"light": ("rgb(255, 255, 255)", "#1c2127"), "dark": ("rgb(21, 24, 29)", "#e4e7eb")}
     assert (seen["background"], seen["font"]) == colors[theme]
+
+
+@needs_chromium
+def test_the_curve_of_one_trial_is_drawn_over_the_others(
+    run: reports.RunData, html_file: Path, tmp_path: Path
+) -> None:
+    one, without, cleared = _open(html_file, tmp_path, 1200)["trials"]
+    epochs = [row for row in run.rows("epochs") if row["phase"] == "search"]
+    curve = [(row["epoch"], row["validation_accuracy"]) for row in epochs if row["trial"] == 0]
+    assert (one[1], list(zip(one[2], one[3], strict=True)), one[4]) == ("trial 0", curve, "")
+    assert one[5] is True, "the axis shows the whole curve"
+    assert 5 not in {row["trial"] for row in epochs}
+    assert without[4].startswith("It has no curve here")
+    assert cleared[4] == ""
+    assert one[0] - 1 == without[0] == cleared[0]
 
 
 @needs_chromium

@@ -332,6 +332,25 @@ def first_test(made: Page, rows: list[Row]) -> None:
     assert f"{rows[0]['first_test']:%Y-%m-%d %H:%M}" in made.text("first-test")
 
 
+def choices(made: Page, rows: list[Row]) -> None:
+    """Each cell of the table: the median, the best and the number of the completed trials with an option and a depth."""
+    depths = [head.text for each in made.cited("choices") for head in each.all("th")][2:]
+    shown: dict[tuple[str, ...], str] = {}
+    path = ""
+    for first, option, *cells in made.cells("choices"):
+        path = first or path
+        for depth, cell in zip(depths, cells, strict=True):
+            if cell != "-":
+                shown[path, option, depth] = cell
+    expected: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        median, best = (wording.objective_text(made.run, row[key]) for key in ("median", "best"))
+        cell = f"{median}, best {best} ({row['trials']})" if row["trials"] > 1 else f"{median} (1)"
+        expected[row["choice"], row["option"], f"depth {row['depth']}"] = cell
+    assert shown == expected
+    assert {"optimizer.name", "schedule.name"} <= {path for path, *_ in shown}
+
+
 def ranks(made: Page, rows: list[Row]) -> None:
     best = best_first(made.run, made.run.rows("trials"))
     assert [row["trial"] for row in rows[: len(best)]] == [row["trial"] for row in best]
@@ -362,6 +381,7 @@ CHECKS: dict[str, Check] = {
     "first-test": first_test,
     "ranks": ranks,
     "retrains": retrains,
+    "choices": choices,
 }
 
 

@@ -192,6 +192,27 @@ def test_the_confusion_of_many_classes_has_labels_and_scrolls_on_a_phone(classes
     assert (matrix.min_width > 500) is is_wide
 
 
+def test_the_colour_scales_of_the_confusion_say_what_a_colour_means() -> None:
+    """Of eight cats one is taken for a dog and two for an owl: 12.5 % and 25 % of the class."""
+    true = np.array([0] * 8 + [1, 1, 2])
+    predicted = np.array([0] * 5 + [1, 2, 2] + [1, 1, 2])
+    matrix, by_class = figures_winners.confusion_of(true, predicted, ["cat", "dog", "owl"])
+    right, wrong = matrix.plot.data
+    assert [(scale.low, scale.high) for scale in matrix.scales] == [("0\u00a0%", "100\u00a0%"), ("0\u00a0%", "25\u00a0%")]
+    assert [(trace.zmin, trace.zmax) for trace in (right, wrong)] == [(0, 1), (0, 0.25)]
+    assert right.z[0][0] == 5 / 8
+    assert (wrong.z[0][1], wrong.z[0][2]) == (1 / 8, 2 / 8)
+    for scale, trace in zip(matrix.scales, (right, wrong), strict=True):
+        assert scale.colors == tuple(color for _, color in trace.colorscale)
+    assert "The number is how many images." in matrix.caption
+    assert by_class.scales == ()
+    (flawless, _) = figures_winners.confusion_of(true, true, ["cat", "dog", "owl"])
+    assert [scale.name for scale in flawless.scales] == ["right, share of the class"]
+    many = np.arange(figures_winners.MAX_WRITTEN_CLASSES + 1)
+    (matrix, _) = figures_winners.confusion_of(many, many, [str(k) for k in many])
+    assert "number" not in matrix.caption, "with many classes no numbers are written"
+
+
 def test_long_class_names_are_short_at_the_axes_and_whole_on_hover() -> None:
     long = "northern_temperate_mixed_forest_with_{}_of_30_years"
     names = [long.format("conifers"), long.format("oaks"), "cat", "cat"]
@@ -201,7 +222,7 @@ def test_long_class_names_are_short_at_the_axes_and_whole_on_hover() -> None:
     assert max(map(len, labels)) < 24
     assert set(by_class.plot.data[0].y) == set(labels)
     assert sorted(by_class.plot.data[0].hovertext) == sorted(names)
-    assert matrix.plot.data[0].hovertext[0][0] == f"{names[0]} predicted as {names[0]}: 1 images"
+    assert matrix.plot.data[0].hovertext[0][0] == f"{names[0]} predicted as {names[0]}: 1 image"
     assert 250 < matrix.min_width < 350, "the labels and four columns"
 
 
