@@ -130,15 +130,16 @@ def _of_search(run: RunData) -> dict[str, str]:
         ),
         "best-so-far": (
             "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
-            f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over (order by time, epochs.trial) as best_so_far\n"
+            f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over until_then as best_so_far,\n"
+            "  sum(wall_seconds * gpus) over until_then / 3600 as gpu_hours, sum(wall_seconds * cpus) over until_then / 3600 as cpu_hours\n"
             "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
-            f"where {known} and time is not null order by time, epochs.trial"
+            f"where {known} and time is not null window until_then as (order by time, epochs.trial) order by time, epochs.trial"
         ),
         "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
         "budget": (
-            "with stretches as (select epoch, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
-            "select epoch, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
-            "from stretches, 'trials.parquet' group by epoch, status having epochs_trained > 0 order by epoch, status"
+            "with stretches as (select epoch, num_reached, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
+            "select epoch, num_reached, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
+            "from stretches, 'trials.parquet' group by epoch, num_reached, status having epochs_trained > 0 order by epoch, status"
         ),
         "best-trials": (
             f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters,\n"
@@ -203,6 +204,7 @@ def _of_winners(run: RunData) -> dict[str, str]:
     tested = any(row["test_accuracy"] is not None for row in run.winner_rows())
     of_validation = "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
     largest = "select max(largest_class) as largest_class from 'winners.parquet'" if tested else of_validation
+    metric = name_on_test_images(run.objective)
     return {
         "headline": "select test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images\nfrom 'winners.parquet' where rank = 1",
         "yardsticks": (
@@ -217,11 +219,14 @@ def _of_winners(run: RunData) -> dict[str, str]:
         "winners": (
             "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, num_seeds, num_failed, num_test_images,\n"
             "  objective_gain, objective_gain_low, objective_gain_high, gain, gain_low, gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
-            "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, num_repeats, config\nfrom 'winners.parquet' order by baseline, rank"
+            "  test_accuracy, test_accuracy_low, test_accuracy_high, largest_class, num_one_class, num_repeats, config,\n"
+            f"  (select list({metric} order by seed) from 'retrains.parquet' own where {metric} is not null and own.baseline = winners.baseline\n"
+            "    and own.rank is not distinct from winners.rank) as of_seeds\n"
+            "from 'winners.parquet' winners order by baseline, rank"
         ),
         "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",
         "retrains": (
-            f"select rank, trial, baseline, seed, status, {name_on_test_images(run.objective)}, error\n"
+            f"select rank, trial, baseline, seed, status, {metric}, error\n"
             "from 'retrains.parquet' order by baseline, rank, seed"
         ),
         "retraining-cost": "select count(*) as trainings, sum(wall_seconds) as seconds from 'retrains.parquet'",

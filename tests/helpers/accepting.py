@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from winnow.search.operations import retraining, searching
+from winnow.search.operations import retraining, searching, training
 from winnow.search.operations.execution import Execution
 from winnow.search.winners import candidates, exporting
 from winnow.spaces.errors import InputError
@@ -20,7 +20,7 @@ class _Accepted(InputError):
 
 
 def accept_instead_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the commands of a run made by `make_run` end with `ACCEPTED` where they would start Ray or write an export."""
+    """Make the commands of a run made by `make_run` end with `ACCEPTED` where they would start Ray, train, or write an export."""
 
     def stop(*arguments: object, **options: object) -> Any:
         raise _Accepted("accepted")
@@ -32,3 +32,4 @@ def accept_instead_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "_check_seeds", lambda *arguments: None)  # those of `make_run` are made up
     monkeypatch.setattr(Execution, "workers", stop)
     monkeypatch.setattr(exporting, "export", stop)
+    monkeypatch.setattr(training, "train_recipe", stop)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import html
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
 from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
+from tests.helpers.html import CONSTANTS
 from tests.helpers.make_run import MAX_EPOCHS, make_run
-from tests.reports.test_next_step import audited
+from tests.reports.test_next_step import STATES, audited
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
-from winnow.reports.text import advice, advice_ranges
-from winnow.reports.text.advice import Advice
+from winnow.reports.text import advice, advice_ranges, next_step
+from winnow.reports.text.next_step import Advice
+from winnow.reports.text.queries import queries
 from winnow.reports.text.terminal import best_first
 from winnow.reports.writing import write_spaces
 
@@ -88,15 +95,36 @@ def all_advice(folder: Path) -> list[Advice]:
     pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9}])
     for path, value in (("model.dropout", 0.59), ("model.depth", 4), ("optimizer.lr", 0.29)):
         pieces += [advice._from_change(run, change) for change in advice_ranges.wider_ranges(run, rows_at(path, value))]
+    for place, (make, _) in enumerate(STATES.values()):
+        given.append(make(folder / f"state {place}"))
+        state = reports.read(given[-1])
+        pieces += [*advice.advice(state), *filter(None, [next_step.next_step(state)])]
     for one in (retrained, bare, *given, rising):
         (one / "report").mkdir(exist_ok=True)
         write_spaces(reports.read(one), one / "report")
     return pieces
 
 
+def calls(module: ModuleType) -> set[tuple[str, int]]:
+    """The places, as (module, line), at which a module makes a piece of advice."""
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
+    return {(module.__name__, node.lineno) for node in found if node.func.id == "Advice"}
+
+
 def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  # noqa: F811
     accept_instead_of_training(monkeypatch)
+    made: set[tuple[str, int]] = set()
+
+    def recorded(*arguments: Any) -> Advice:
+        frame = sys._getframe(1)
+        made.add((frame.f_globals["__name__"], frame.f_lineno))
+        return Advice(*arguments)
+
+    for module in (advice, next_step):
+        monkeypatch.setattr(module, "Advice", recorded)
     pieces = all_advice(Path("runs"))
+    assert made == calls(advice) | calls(next_step), "a kind of advice is not pasted here"
     verbs = set()
     for line in dict.fromkeys(line for piece in pieces for line in piece.command.split(" && ")):
         words = shlex.split(line)
@@ -110,6 +138,39 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
              "larger validation", "interval of the gain contains 0", "worse than the baseline", "retrainings of the winners failed", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
     for kind in kinds:
         assert any(kind in piece.text for piece in pieces), kind
+
+
+def test_numbers_in_advice_cite_a_query(tmp_path: Path) -> None:
+    pieces = all_advice(tmp_path)
+    known = queries(reports.read(tmp_path / "a run")).keys() | {""}
+    for piece in pieces:
+        assert piece.query in known
+        assert piece.query or not re.search(r"\d", CONSTANTS.sub("", piece.text)), piece.text
+
+
+def test_every_command_of_the_page_is_accepted_when_pasted(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    winnow: Any,  # noqa: F811
+) -> None:
+    """Also those that are no advice: the list of mistakes, the training of the winner, the start of the run."""
+    accept_instead_of_training(monkeypatch)
+    text = reports.write(make_run(Path("runs/one"))).read_text()
+    found = [html.unescape(line) for line in re.findall(r'<pre class="command">(.*?)</pre>', text, re.DOTALL)]
+    verbs = set()
+    for words in (shlex.split(line) for lines in found for line in lines.split(" && ")):
+        assert words[0] == "winnow"
+        done = winnow(*words[1:])
+        own = "runs/one: this run folder exists already" in done.stderr  # the command that started it
+        accepted = done.returncode == 0 if words[1] == "show" else ACCEPTED in done.stderr or own
+        assert accepted, f"{words}\n{done.stdout}\n{done.stderr}"
+        verbs.add(words[1])
+    assert {"show", "train", "run"} <= verbs
+    assert any("--mistakes" in line for line in found)
+    code = html.unescape(re.findall(r'<pre class="">(import pandas.*?)</pre>', text, re.DOTALL)[0])
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert len(scope["trials"]) == len(reports.read(Path("runs/one")).rows("trials"))
 
 
 @pytest.mark.parametrize(

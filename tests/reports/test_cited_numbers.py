@@ -16,10 +16,13 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from tests.helpers.html import CONSTANTS
 from tests.helpers.make_run import make_run
 from tests.reports.test_audit import run as audited  # noqa: F401
+from tests.reports.test_next_step import STATES
 from tests.reports.test_query_order import changing
 from winnow import reports
+from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
 from winnow.reports.html.sections import sections_of
@@ -38,8 +41,6 @@ duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installe
 
 Row = dict[str, Any]
 VOID = ("img", "br", "line", "rect", "meta", "link")
-CONSTANTS = re.compile(r"\b(9[05]|75)\s%|\bF1\b|--audit 0\.1|\b1x1\b|conv\dx\d")
-"""Numbers that are no results: the levels of intervals, names, and options to type."""
 
 
 @dataclass
@@ -160,9 +161,10 @@ COSTS = ("cost", "retraining-cost")
 STAGES = ("empty", "first_epoch", "searching", "searched", "retrained")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, *STATES])
 def test_no_number_stands_without_its_query(tmp_path: Path, stage: Any) -> None:
-    made = opened(reports.read(make_run(tmp_path / stage, stage)))
+    folder = tmp_path / "run"
+    made = opened(reports.read(make_run(folder, stage) if stage in STAGES else STATES[stage][0](folder)))
     assert list(uncited(made.tree)) == []
     cited = {each.attributes["data-query"] for each in made.tree.all() if "data-query" in each.attributes}
     assert cited <= queries(made.run).keys() | {""}
@@ -415,6 +417,7 @@ def test_the_audit_of_the_stops(audited: reports.RunData) -> None:  # noqa: F811
     shown = [(cells[1], cells[2], cells[4]) for cells in made.cells("audit")]
     expected = [(row["num_stopped"], row["num_audited"], row["num_missed_best"]) for row in rows]
     assert shown == [(str(stopped), str(audit), wording.number(missed)) for stopped, audit, missed in expected]
+    assert list(uncited(made.tree)) == []
     total = rows[-1]
     assert f"{total['num_wrong']} of these {total['num_audited']} stops" in made.text("audit")
     assert total["num_waiting"] - total["num_audited"] <= 0, "the page speaks of no waiting trials"
@@ -564,6 +567,13 @@ def test_earlier_runs(tmp_path: Path) -> None:
     shown = [(cells[0], cells[5], cells[6]) for cells in made.cells("memory")]
     assert shown == [(row["earlier_run"], str(row["num_trials"]), f"{row['mean_weight']:.2f}") for row in rows]
     assert f"of {rows[0]['trials']} trials" in made.text("memory")
+    assert list(uncited(made.tree)) == []
+    drawn = {
+        (name, trial): weight
+        for name, (trials, values) in weight_lines(run).items()
+        for trial, weight in zip(trials, values, strict=True)
+    }
+    assert drawn == {(row["earlier_run"], row["trial"]): row["weight"] for row in rows_of(run, "memory-weights")}
 
 
 def test_a_page_without_a_figure_has_no_plotting_library(tmp_path: Path, whole: Page) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,17 +14,20 @@ import pytest
 import yaml
 
 from tests.helpers.make_run import make_run
+from tests.reports.test_cited_numbers import opened, uncited
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
 from winnow.reports.figures.front import front_info
 from winnow.reports.html import sections
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
+from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
 from winnow.reports.text.queries import queries
 from winnow.reports.text.terminal import best_first
+from winnow.reports.visible import plotly_text
 from winnow.spaces.errors import InputError
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
@@ -34,6 +38,8 @@ DOTS = {
     "size": ("num_parameters", "objective", "trial"),
     "speed": ("seconds_per_epoch", "objective", "trial"),
 }
+FIGURES = {*DOTS, "best-so-far", "budget", "importance", "parallel", "winners", "confusion", "per-class"}
+"""The figures that are compared with their queries here, besides the slices. Those of other runs: fronts, and the weights of earlier runs."""
 
 
 @pytest.fixture(scope="module", params=["validation_accuracy", "validation_loss"])
@@ -46,8 +52,12 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(scope="module")
 def figures(run: reports.RunData) -> dict[str, Any]:
     """The data of every figure, as the page has it."""
+    return {name: plot["data"] for name, plot in plots_of(run).items()}
+
+
+def plots_of(run: reports.RunData) -> dict[str, Any]:
     made = sections.sections_of(run)
-    return {figure.id: json.loads(figure.plot.to_json())["data"] for section in made for figure in section.figures}
+    return {figure.id: json.loads(figure.plot.to_json()) for section in made for figure in section.figures}
 
 
 def rows(run: reports.RunData, name: str) -> list[dict[str, Any]]:
@@ -73,6 +83,10 @@ def test_every_figure_cites_a_query(run: reports.RunData, figures: dict[str, Any
     assert cited <= queries(run).keys()
 
 
+def test_every_figure_is_compared_with_its_query(figures: dict[str, Any]) -> None:
+    assert {name for name in figures if not name.startswith("slice-")} == FIGURES
+
+
 @pytest.mark.parametrize("name", DOTS)
 def test_dots(run: reports.RunData, figures: dict[str, Any], name: str) -> None:
     columns = [column.format(objective=run.objective) for column in DOTS[name]]
@@ -83,8 +97,18 @@ def test_slices(run: reports.RunData, figures: dict[str, Any]) -> None:
     names = [name for name in figures if name.startswith("slice-")]
     assert len(names) > 5
     for name in names:
-        shown = counted((y, trial) for _, y, trial in dots(figures[name]))
-        assert shown == counted((row["objective"], row["trial"]) for row in rows(run, name)), name
+        found = rows(run, name)
+        path = list(found[0])[2]
+        assert counted(dots(figures[name])) == counted(
+            (as_shown(row[path]), row["objective"], row["trial"]) for row in found
+        ), name
+
+
+def as_shown(value: Any) -> Any:
+    """A value of a parameter as figures write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return plotly_text(value) if isinstance(value, str) else value
 
 
 def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
@@ -94,26 +118,71 @@ def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
     assert counted((y, trial) for _, y, trial in dots(points)) == counted(
         (row[run.objective], row["trial"]) for row in found
     )
+    by_time, by_epochs, by_hours = (
+        button["args"][0]["x"][-1] for button in plots_of(run)["best-so-far"]["layout"]["updatemenus"][0]["buttons"]
+    )
+    assert by_epochs == list(range(1, len(found) + 1))
+    assert [x / by_hours[-1] for x in by_hours] == pytest.approx([r["cpu_hours"] / found[-1]["cpu_hours"] for r in found])
+    assert {row["gpu_hours"] for row in found} == {0}
+    seconds = [(row["time"] - found[0]["time"]).total_seconds() for row in found]
+    passed = [(x - by_time[0]) / (by_time[-1] - by_time[0]) for x in by_time]
+    assert passed == pytest.approx([second / seconds[-1] for second in seconds], abs=1e-6)
 
 
 def test_parallel_coordinates(run: reports.RunData, figures: dict[str, Any]) -> None:
-    objective = figures["parallel"][0]["dimensions"][-1]["values"]
-    assert sorted(objective) == sorted(row["objective"] for row in rows(run, "parallel"))
+    found = rows(run, "parallel")
+    *parameters, objective = figures["parallel"][0]["dimensions"]
+    assert objective["values"] == [row["objective"] for row in found]
+    assert len(parameters) > 2
+    for axis in parameters:
+        ticks = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+        for place, row in zip(axis["values"], found, strict=True):
+            value = as_shown(row[axis["label"]])
+            if value is None or isinstance(value, str):
+                assert ticks[place] == (value or "-")
+            else:
+                assert place in (pytest.approx(value), pytest.approx(math.log10(value)) if value > 0 else None)
 
 
 def test_importance(run: reports.RunData, figures: dict[str, Any]) -> None:
-    shown = [pair for bars in figures["importance"][::2] for pair in zip(bars["y"], bars["x"], strict=True)]
-    assert sorted(shown) == sorted((row["parameter"], row["importance"]) for row in rows(run, "importance"))
+    bars, texts = figures["importance"][::2], figures["importance"][1::2]
+    shown = [
+        (name, share, std, text.strip())
+        for bar, beside in zip(bars, texts, strict=True)
+        for name, share, std, text in zip(bar["y"], bar["x"], bar["error_x"]["array"], beside["text"], strict=True)
+    ]
+    assert sorted(shown) == sorted(
+        (row["parameter"], row["importance"], row["importance_std"] or 0.0, f"n={row['num_trials']}")
+        for row in rows(run, "importance")
+    )
 
 
 def test_budget(run: reports.RunData, figures: dict[str, Any]) -> None:
-    shown = [y for bar in figures["budget"] for y in bar["y"] if y]
-    assert Counter(shown) == Counter(row["epochs_trained"] for row in rows(run, "budget"))
+    found = rows(run, "budget")
+    shown = {
+        (int(stretch.split()[-1]), bar["name"], y)
+        for bar in figures["budget"]
+        for stretch, y in zip(bar["x"], bar["y"], strict=True)
+        if y
+    }
+    assert shown == {(row["epoch"], STATUS_WORDS[row["status"]], row["epochs_trained"]) for row in found}
+    above = {int(each["x"].split()[-1]): each["text"] for each in plots_of(run)["budget"]["layout"]["annotations"]}
+    assert above == {row["epoch"]: wording.plural(row["num_reached"], "trial") for row in found}
 
 
 def test_winners_and_headline(run: reports.RunData, figures: dict[str, Any]) -> None:
     found = rows(run, "winners")
-    assert figures["winners"][0]["x"] == [row["test_objective"] for row in found]
+    means, seeds, search = figures["winners"]
+    assert means["x"] == [row["test_objective"] for row in found]
+    for row, label, above, below in zip(
+        found, means["y"], means["error_x"]["array"], means["error_x"]["arrayminus"], strict=True
+    ):
+        assert row["test_objective"] + above == pytest.approx(row["test_objective_high"])
+        assert row["test_objective"] - below == pytest.approx(row["test_objective_low"])
+        of_row = [x for x, y in zip(seeds["x"], seeds["y"], strict=True) if y == label]
+        assert of_row == row["of_seeds"]
+        searched = [x for x, y in zip(search["x"], search["y"], strict=True) if y == label]
+        assert searched == ([] if row["search_objective"] is None else [row["search_objective"]])
     assert rows(run, "headline")[0]["test_objective"] == found[0]["test_objective"]
     headline = sections._headline(run)
     assert headline is not None
@@ -131,8 +200,9 @@ def test_confusion_and_classes(run: reports.RunData, figures: dict[str, Any]) ->
     found = rows(run, "confusion")
     assert shown == {(row["true_class"], row["predicted_class"]): row["images"] for row in found}
     classes = figures["per-class"][0]
-    accuracy = {row["true_class"]: pytest.approx(row["accuracy"]) for row in rows(run, "per-class")}
-    assert dict(zip(classes["y"], classes["x"], strict=True)) == accuracy
+    accuracy = {row["true_class"]: (pytest.approx(row["accuracy"]), row["images"]) for row in rows(run, "per-class")}
+    pairs = zip(classes["x"], classes["customdata"], strict=True)
+    assert dict(zip(classes["y"], pairs, strict=True)) == accuracy
 
 
 def test_tables_of_the_page(run: reports.RunData) -> None:
@@ -167,6 +237,14 @@ def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
     assert {row["trial"] for row in found if row["rank"] is not None} == {info.trials[place] for place in info.front}
     assert rows(run, "memory-weights") == rows(run, "audit") == []
     assert 'data-query="front-num_parameters"' in page(run)
+    made = opened(run)
+    assert list(uncited(made.tree)) == []
+    shown = [(cells[0], cells[1], cells[3], cells[4]) for cells in made.cells("front-num_parameters")]
+    ranked = sorted((row for row in found if row["rank"] is not None), key=lambda row: row["rank"])
+    assert shown == [
+        (str(row["rank"]), str(row["trial"]), wording.cost_text("num_parameters", row["num_parameters"]), wording.percent(row["test_accuracy"]))
+        for row in ranked
+    ]  # fmt: skip
 
 
 def test_the_same_query_in_duckdb_beside_the_files(run: reports.RunData, monkeypatch: pytest.MonkeyPatch) -> None:
