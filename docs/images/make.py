@@ -38,6 +38,8 @@ QUIET = (
 
 
 def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     data = Path(sys.argv[1]).resolve()
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(tempfile.mkdtemp())
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ def main() -> None:
     from winnow import reports
 
     if not is_finding(reports.read(report.parent.parent).winner_rows()):
-        sys.exit(f"{report}: the winner cannot be told apart from the baseline, so the pictures stay as they are")
+        sys.exit(f"{report}: the winner cannot be told apart from the baseline, so its pictures stay as they are")
     photograph(report, HERE / "report.png", (1200, 1500))
     photograph(report, HERE / "report-phone.png", (PHONE, 1500), dark=True)
 
