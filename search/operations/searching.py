@@ -104,7 +104,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
         if folder.path != path:  # another search took the name meanwhile
             view.announce(_announced(folder.path, path.name))
         with folder.locked():
-            _keep_names(folder, data)
+            _keep_names(folder, settings, data)
             return folder, _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 
@@ -113,8 +113,9 @@ def _named_split(settings: Settings) -> int | None:
     return settings.seed if settings.keep_predictions else None
 
 
-def _keep_names(folder: RunFolder, data: ImageData) -> None:
-    if data.validation_names:
+def _keep_names(folder: RunFolder, settings: Settings, data: ImageData) -> None:
+    """Write the names of the validation images if their predictions are kept."""
+    if settings.keep_predictions:
         with storage_errors(folder):
             write_validation_names(folder.path, data.validation_names)
 
@@ -171,7 +172,7 @@ def resume(
             about = {"devices": asdict(plan), **_own_code(space)}
             write_start(folder, amended.study if amended else study, about, execution.command)
             remember_code(folder.path, space.tree)
-            _keep_names(folder, data)
+            _keep_names(folder, settings, data)
             return _run(folder, space, settings, shared, data.image_shape, plan, execution)
 
 

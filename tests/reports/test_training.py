@@ -191,11 +191,20 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
     assert best == {key: row["epoch"] for (_, key, _), row in zip(KNOWN, best_epochs(training), strict=True)}
     losses = [(row["epoch"], row["train_loss"], row["validation_loss"]) for row in answers["curve-loss"]]
     assert losses == [(line["epoch"], line["train_loss"], line["validation_loss"]) for line in training.epochs]
+    accuracies = [(row["epoch"], row["train_accuracy"], row["validation_accuracy"]) for row in answers["curve-accuracy"]]
+    assert accuracies == [
+        (line["epoch"], line["train_accuracy"], line["validation_accuracy"]) for line in training.epochs
+    ]
     shown = {figure.id: figure.plot.data for figure in batch_losses(training.epochs)}["batch-losses"][1].y
     assert [row["median"] for row in answers["batch-losses"]] == pytest.approx(shown)
     right = sum(row["images"] for row in answers["confusion"] if row["true_class"] == row["predicted_class"])
     assert right == round(result["test_accuracy"] * num)
-    assert sum(row["images"] for row in answers["per-class"]) == num
+    of_class = {row["true_class"]: (row["accuracy"], row["images"]) for row in answers["per-class"]}
+    predicted = np.load(output / "predictions.npz")["predicted"]
+    assert of_class == {
+        name: (pytest.approx(np.mean(predicted[true == k] == k)), np.sum(true == k))
+        for k, name in enumerate(training.class_names)
+    }
     assert len(answers["mistakes"]) == num - right
     facts = {(row["section"], row["key"]): row["value"] for row in answers["environment"]}
     assert facts["versions", "torch"] == result["versions"]["torch"]
