@@ -75,7 +75,9 @@ def watch(folder: Path, command: str) -> str:
     socket = str(folder / "tmux")
     tmux = ["tmux", "-S", socket]
     own = f"{Path(sys.executable).parent / 'winnow'} {command.removeprefix('winnow ')}; sleep 2; exit"
-    subprocess.run([*tmux, "new-session", "-d", "-x", str(WIDTH), "-y", str(HEIGHT), "-c", str(folder), own], check=True)
+    subprocess.run(
+        [*tmux, "new-session", "-d", "-x", str(WIDTH), "-y", str(HEIGHT), "-c", str(folder), own], check=True
+    )
     picture = last = ""
     while subprocess.run([*tmux, "has-session"], capture_output=True, check=False).returncode == 0:
         seen = subprocess.run([*tmux, "capture-pane", "-ep"], capture_output=True, text=True, check=False).stdout

@@ -194,7 +194,9 @@ def _confusion_figures(info: _ConfusionInfo, about: str = "") -> list[Figure]:
         caption += f" Most often confused: {', '.join(pairs)}."
     classes = "Share of the test images of each class that were classified correctly, the hardest class at the top."
     return [
-        Figure("confusion", "What it confuses", caption, _draw_confusion(info), _width_of_confusion(info), _scales(info)),
+        Figure(
+            "confusion", "What it confuses", caption, _draw_confusion(info), _width_of_confusion(info), _scales(info)
+        ),
         Figure("per-class", "Accuracy by class", classes, _draw_per_class(info)),
     ]
 
@@ -273,7 +275,9 @@ def _draw_confusion(info: _ConfusionInfo) -> go.Figure:
             texttemplate="%{text}" if n <= MAX_WRITTEN_CLASSES else None,
             hovertext=[
                 [
-                    f"{names[i]} predicted as {names[j]}: {wording.plural(info.counts[i, j], 'image')}" if keep[i, j] else ""
+                    f"{names[i]} predicted as {names[j]}: {wording.plural(info.counts[i, j], 'image')}"
+                    if keep[i, j]
+                    else ""
                     for j in range(n)
                 ]
                 for i in range(n)

@@ -104,9 +104,7 @@ def parameters(run: RunData) -> Section:
     about += "If outliers would compress the other values, the axis leaves out the worst; a button shows them."
     if left_out:
         about += f" Shown are the {len(slices)} most important of {len(slices) + left_out} parameters."
-    html = render(
-        "parameters.html", top=top, choices=_choices(run), slices=slices, costs=costs, about_slices=about
-    )
+    html = render("parameters.html", top=top, choices=_choices(run), slices=slices, costs=costs, about_slices=about)
     return Section("parameters", "Parameters", html, [*top, *slices, *costs])
 
 

@@ -170,24 +170,28 @@ def _of_parameters(run: RunData) -> dict[str, str]:
         )
         for path in run.space.columns()
     }
-    return slices | _of_choices(run) | {
-        "importance": (
-            "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
-            "where importance is not null order by importance desc, parameter"
-        ),
-        "parallel": f"select trial, status, {SHOWN} as objective{_parameters(run)}\nfrom 'trials.parquet' where {SCORED} order by trial",
-        "size": f"select trial, status, num_parameters, {SHOWN} as objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
-        "speed": (
-            f"select trial, status, train_seconds / num_epochs as seconds_per_epoch, {SHOWN} as objective from 'trials.parquet'\n"
-            f"where {SCORED} and num_epochs > 0 and train_seconds > 0 order by trial"
-        ),
-    }
+    return (
+        slices
+        | _of_choices(run)
+        | {
+            "importance": (
+                "select parameter, importance, importance_std, num_trials, condition from 'importance.parquet'\n"
+                "where importance is not null order by importance desc, parameter"
+            ),
+            "parallel": f"select trial, status, {SHOWN} as objective{_parameters(run)}\nfrom 'trials.parquet' where {SCORED} order by trial",
+            "size": f"select trial, status, num_parameters, {SHOWN} as objective from 'trials.parquet'\nwhere {SCORED} and num_parameters > 0 order by trial",
+            "speed": (
+                f"select trial, status, train_seconds / num_epochs as seconds_per_epoch, {SHOWN} as objective from 'trials.parquet'\n"
+                f"where {SCORED} and num_epochs > 0 and train_seconds > 0 order by trial"
+            ),
+        }
+    )
 
 
 def _of_choices(run: RunData) -> dict[str, str]:
     best = "max" if run.maximize else "min"
     options = [
-        f"select '{path}' as choice, \"{path}\"::varchar as option, \"{DEPTH}\" as depth, count(*) as trials,\n"
+        f'select \'{path}\' as choice, "{path}"::varchar as option, "{DEPTH}" as depth, count(*) as trials,\n'
         f'  median(objective) as median, {best}(objective) as best from completed where "{path}" is not null group by all'
         for path in choice_paths(run)
     ]

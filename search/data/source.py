@@ -31,9 +31,7 @@ class Source:
     download: bool = False
 
 
-def load(
-    data: schema.Data, data_dir: Path, download: bool = False, name_validation_of: int | None = None
-) -> ImageData:
+def load(data: schema.Data, data_dir: Path, download: bool = False, name_validation_of: int | None = None) -> ImageData:
     """Read a data set.
 
     Args:

@@ -156,9 +156,7 @@ def test_page_works_in_a_browser(html_file: Path, tmp_path: Path, theme: str, wi
 
 
 @needs_chromium
-def test_the_curve_of_one_trial_is_drawn_over_the_others(
-    run: reports.RunData, html_file: Path, tmp_path: Path
-) -> None:
+def test_the_curve_of_one_trial_is_drawn_over_the_others(run: reports.RunData, html_file: Path, tmp_path: Path) -> None:
     one, without, cleared = _open(html_file, tmp_path, 1200)["trials"]
     epochs = [row for row in run.rows("epochs") if row["phase"] == "search"]
     curve = [(row["epoch"], row["validation_accuracy"]) for row in epochs if row["trial"] == 0]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -122,7 +122,9 @@ def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
         button["args"][0]["x"][-1] for button in plots_of(run)["best-so-far"]["layout"]["updatemenus"][0]["buttons"]
     )
     assert by_epochs == list(range(1, len(found) + 1))
-    assert [x / by_hours[-1] for x in by_hours] == pytest.approx([r["cpu_hours"] / found[-1]["cpu_hours"] for r in found])
+    assert [x / by_hours[-1] for x in by_hours] == pytest.approx(
+        [r["cpu_hours"] / found[-1]["cpu_hours"] for r in found]
+    )
     assert {row["gpu_hours"] for row in found} == {0}
     seconds = [(row["time"] - found[0]["time"]).total_seconds() for row in found]
     passed = [(x - by_time[0]) / (by_time[-1] - by_time[0]) for x in by_time]

@@ -198,7 +198,10 @@ def test_the_colour_scales_of_the_confusion_say_what_a_colour_means() -> None:
     predicted = np.array([0] * 5 + [1, 2, 2] + [1, 1, 2])
     matrix, by_class = figures_winners.confusion_of(true, predicted, ["cat", "dog", "owl"])
     right, wrong = matrix.plot.data
-    assert [(scale.low, scale.high) for scale in matrix.scales] == [("0\u00a0%", "100\u00a0%"), ("0\u00a0%", "25\u00a0%")]
+    assert [(scale.low, scale.high) for scale in matrix.scales] == [
+        ("0\u00a0%", "100\u00a0%"),
+        ("0\u00a0%", "25\u00a0%"),
+    ]
     assert [(trace.zmin, trace.zmax) for trace in (right, wrong)] == [(0, 1), (0, 0.25)]
     assert right.z[0][0] == 5 / 8
     assert (wrong.z[0][1], wrong.z[0][2]) == (1 / 8, 2 / 8)

@@ -191,7 +191,9 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
     assert best == {key: row["epoch"] for (_, key, _), row in zip(KNOWN, best_epochs(training), strict=True)}
     losses = [(row["epoch"], row["train_loss"], row["validation_loss"]) for row in answers["curve-loss"]]
     assert losses == [(line["epoch"], line["train_loss"], line["validation_loss"]) for line in training.epochs]
-    accuracies = [(row["epoch"], row["train_accuracy"], row["validation_accuracy"]) for row in answers["curve-accuracy"]]
+    accuracies = [
+        (row["epoch"], row["train_accuracy"], row["validation_accuracy"]) for row in answers["curve-accuracy"]
+    ]
     assert accuracies == [
         (line["epoch"], line["train_accuracy"], line["validation_accuracy"]) for line in training.epochs
     ]

@@ -97,7 +97,11 @@ SEED = 3
 def write_images(folder: Path, layout: str) -> None:
     """Write `IMAGES` as class folders without a split, class folders with three splits, or two shards and a test shard."""
     if layout == "shards":
-        for name, rows in (("train-00000-of-00002", range(25)), ("train-00001-of-00002", range(25, 48)), ("test", range(48, 60))):
+        for name, rows in (
+            ("train-00000-of-00002", range(25)),
+            ("train-00001-of-00002", range(25, 48)),
+            ("test", range(48, 60)),
+        ):
             write_shard(folder / f"{name}.parquet", [IMAGES[k] for k in rows], [k % 3 for k in rows])
         return
     for k, image in enumerate(IMAGES):

@@ -44,7 +44,9 @@ def retrained(top: Path, files: list[Path], num_classes: int, precision: str, se
     random = np.random.default_rng(0)
     for number, file in enumerate(files):
         file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((random.integers(0, 160, (8, 8)) + 90 // num_classes * (number % num_classes)).astype(np.uint8)).save(file)
+        Image.fromarray(
+            (random.integers(0, 160, (8, 8)) + 90 // num_classes * (number % num_classes)).astype(np.uint8)
+        ).save(file)
     (top / "space.yaml").write_text(SPACE.format(folder=top / "images", precision=precision))
     space = catalog.load(top / "space.yaml")
     config, folder = space.example(), top / "run"
