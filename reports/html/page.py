@@ -13,9 +13,9 @@ from plotly.offline import get_plotlyjs
 
 from winnow.reports.html.sections import sections_of
 from winnow.reports.html.templating import Section, render
+from winnow.reports.text.earlier_tests import first_earlier_test
 from winnow.reports.text.glossary import GLOSSARY
 from winnow.reports.text.queries import queries
-from winnow.reports.text.earlier_tests import first_earlier_test
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData

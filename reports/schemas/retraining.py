@@ -77,9 +77,20 @@ TABLES = {
             ),
             Column("test_objective_low", "float", "lower end of its 95 % interval", null=_NO_INTERVAL),
             Column("test_objective_high", "float", "upper end of its 95 % interval", null=_NO_INTERVAL),
-            Column("search_objective", "float", "objective in the search; mean over the repeats of the config", null="a baseline that was not a trial"),
+            Column(
+                "search_objective",
+                "float",
+                "objective in the search; mean over the repeats of the config",
+                null="a baseline that was not a trial",
+            ),
             Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
-            Column("search_accuracy", "float", "validation accuracy in the search; mean over the repeats of the config", "fraction", "no such trial"),
+            Column(
+                "search_accuracy",
+                "float",
+                "validation accuracy in the search; mean over the repeats of the config",
+                "fraction",
+                "no such trial",
+            ),
             Column("gap", "float", "search_accuracy - test_accuracy", "fraction", "either is null"),
             Column(
                 "gain",

@@ -47,7 +47,11 @@ TABLES = {
         "one fact about the settings and the environment of the run",
         (
             RUN,
-            Column("section", "string", "run, settings, data, versions, hardware, `amendment N`, nodes, warm_start or earlier_tests"),
+            Column(
+                "section",
+                "string",
+                "run, settings, data, versions, hardware, `amendment N`, nodes, warm_start or earlier_tests",
+            ),
             Column("key", "string", "name of the fact"),
             Column("value", "string", "value as text; lists and mappings as JSON", null="unknown"),
         ),

@@ -16,10 +16,10 @@ from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.config_words import describe
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import left_out_text, of_all
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
-from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import (
     ENDED_BY_TIME,
@@ -21,7 +22,6 @@ from winnow.reports.text.next_step import (
 from winnow.reports.text.queries import FRONT
 from winnow.reports.text.seeds import left_out, repeats_text, searched_text, seeds_text
 from winnow.reports.text.terminal import best_first
-from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 

@@ -16,11 +16,11 @@ from winnow.reports.statuses import STATUS_WORDS, is_ranked
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
 from winnow.reports.text.seeds import left_out, of_all, repeats_text
-from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import visible
 from winnow.spaces.epoch_figures import is_share

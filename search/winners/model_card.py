@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.reports.text import wording as words
+from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import left_out, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
-from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder

@@ -33,9 +33,7 @@ def facts_of(counts: list[int]) -> RunFacts:
 def row_of(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, Any]:
     probabilities = np.eye(num_classes)[predicted]
     metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy, "macro_f1": macro_f1}
-    return {"trial": 7} | {
-        f"validation_{name}": function(labels, probabilities) for name, function in metrics.items()
-    }
+    return {"trial": 7} | {f"validation_{name}": function(labels, probabilities) for name, function in metrics.items()}
 
 
 def labels_of(counts: list[int]) -> np.ndarray:
@@ -72,7 +70,9 @@ def test_a_guess_with_the_same_accuracies_is_not() -> None:
     assert not gives_one_class(facts_of(EQUAL), guess)
 
 
-@pytest.mark.parametrize("missing", ["validation_accuracy", "validation_balanced_accuracy", "validation_macro_f1", "counts"])
+@pytest.mark.parametrize(
+    "missing", ["validation_accuracy", "validation_balanced_accuracy", "validation_macro_f1", "counts"]
+)
 def test_without_a_metric_or_the_numbers_nothing_is_told(missing: str) -> None:
     row = row_of(labels_of(EQUAL), np.zeros(280, int), 10)
     run = facts_of([] if missing == "counts" else EQUAL)
@@ -95,5 +95,9 @@ def test_the_best_trial_of_a_search_is_told(tmp_path: Path, one_class: bool) -> 
     printed = [io.StringIO(), io.StringIO()]
     show(run, Console(file=printed[0], width=200))
     show_trial(run, Console(file=printed[1], width=200), best)
-    texts = [" ".join(summary.sentences(run)), page_text(sections.overview(run).html), *(each.getvalue() for each in printed)]
+    texts = [
+        " ".join(summary.sentences(run)),
+        page_text(sections.overview(run).html),
+        *(each.getvalue() for each in printed),
+    ]
     assert [told in text for text in texts] == [one_class] * 4

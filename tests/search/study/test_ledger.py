@@ -105,9 +105,9 @@ def test_an_epoch_without_a_value_does_not_end_a_trial(tmp_path, space, restarte
     folder, settings, ledger = open_ledger(tmp_path, space)
     assignment = ledger.ask()
     for epoch in range(1, 10):
-        assert ledger.record(assignment.number, report(assignment, epoch, **NO_VALUE if epoch in (1, 2, 5) else {})) == (
-            epoch < 9
-        )
+        assert ledger.record(
+            assignment.number, report(assignment, epoch, **NO_VALUE if epoch in (1, 2, 5) else {})
+        ) == (epoch < 9)
         if restarted and epoch in (2, 4, 5):
             ledger.close()
             ledger = Ledger(folder, space, settings, SHAPE)

@@ -80,7 +80,10 @@ def test_the_card_tells_of_retrainings_that_its_figures_leave_out(whole: Path, t
     assert "the mean of 2 of 3 trainings (1 did not complete) with fresh seeds" in text
     assert "- 1 of the 3 retrainings of winner 1 has no test accuracy (1 diverged), so its figures" in text
     assert "- 1 of the 3 retrainings of the baseline has no test accuracy (1 diverged), so its figures" in text
-    assert "- Besides the 9 trainings shown here, 1 earlier training of other configs or under another protocol was" in text
+    assert (
+        "- Besides the 9 trainings shown here, 1 earlier training of other configs or under another protocol was"
+        in text
+    )
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
