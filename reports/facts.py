@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.epoch_figures import LEAST_CLASSES, METRICS, name_on_test_images
+from winnow.spaces.epoch_figures import LEAST_CLASSES, METRICS, OWN_METRIC, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
@@ -82,6 +82,28 @@ def gives_one_class(run: RunFacts, trial: Mapping[str, Any]) -> bool:
         if all(math.isclose(*pair, rel_tol=1e-9) for pair in zip(measured, expected, strict=True)):
             return True
     return False
+
+
+def measure(run: RunFacts, figure: str) -> Any:
+    """Return what decides the value of a figure besides the network and the images; None if nothing does.
+
+    Args:
+        run: The run.
+        figure: Name of an objective.
+
+    Returns:
+        The custom metric as the space names it, where a mapping with no key but `name` is the same as the bare name; or the kind of
+        the loss in words.
+    """
+    if figure == OWN_METRIC:
+        own_metric = run.study["space"].get("own_metric")
+        is_bare = isinstance(own_metric, dict) and own_metric.keys() == {"name"}
+        return own_metric["name"] if is_bare else own_metric
+    if figure != "validation_loss":
+        return None
+    from winnow.spaces.schema import measured_loss
+
+    return str(measured_loss(run.space.example().loss))
 
 
 def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

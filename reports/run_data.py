@@ -40,19 +40,24 @@ class RunFacts:
 
     @property
     def objective(self) -> str:
-        """The figure by which trials are compared, one of `winnow.spaces.epoch_figures.OBJECTIVES`."""
+        """The figure that ranks trials, one of `winnow.spaces.epoch_figures.OBJECTIVES`; the first one if the search has several."""
         return str(self.settings.get("objective", "validation_accuracy"))
 
     @property
-    def costs(self) -> list[str]:
-        """The columns of `trials` that the search minimizes in addition to the objective; empty if it has one objective."""
+    def further(self) -> list[str]:
+        """The columns of `trials` with the objectives besides the first one: metrics and costs; empty if the search has one objective."""
         objectives = self.settings.get("objectives")
         if not objectives:
             return []
         from winnow.spaces.schema.limits import LIMITED
 
         names = [next(iter(each.values())) if isinstance(each, dict) else each for each in objectives]
-        return [LIMITED[name] for name in names[1:]]
+        return [LIMITED.get(name, name) for name in names[1:]]
+
+    @property
+    def ranked_by(self) -> list[str]:
+        """All objectives, the first one first, by their columns in `trials`."""
+        return [self.objective, *self.further]
 
     @property
     def maximize(self) -> bool:

@@ -16,7 +16,6 @@ from winnow.spaces.grid import check_grid
 from winnow.spaces.samplers import spec_of
 from winnow.spaces.schema import RetrainSettings, SearchSettings
 from winnow.spaces.schema.fields import Count
-from winnow.spaces.schema.objectives import name_of
 from winnow.spaces.schema.search import DEFAULT_TOP
 from winnow.spaces.space import Space
 from winnow.spaces.validation import check_objective
@@ -53,6 +52,19 @@ def parse_duration(text: str | float | None) -> float | None:
     if seconds <= 0:
         raise InputError(f"time budget: must be above 0, but got {text!r}")
     return seconds
+
+
+def attribute(figure: str, epoch: int) -> str:
+    """Return the name of the trial attribute that holds an objective after an epoch.
+
+    Args:
+        figure: Name of an objective besides the first one, whose values are those of the study.
+        epoch: The epoch, from 1.
+
+    Returns:
+        `validation_macro_f1@3` for a metric after epoch 3, of the weights kept so far; the name itself for a cost.
+    """
+    return f"{figure}@{epoch}" if figure in OBJECTIVES else figure
 
 
 class SearchOptions(SearchSettings):
@@ -100,7 +112,7 @@ class Settings(SearchSettings):
 
     @property
     def direction(self) -> Direction:
-        """Whether a larger or a smaller objective is better."""
+        """Whether a larger or a smaller value of the first objective is better."""
         return DIRECTIONS[self.objective]
 
     @property
@@ -118,19 +130,31 @@ class Settings(SearchSettings):
         """The names of the figures of a trial that are limited or minimized."""
         return {*self.costs, *(self.limits.by_figure if self.limits else ())}
 
-    def ranking(self, metrics: Sequence[float], costs: Sequence[Sequence[float | None]]) -> list[int]:
+    @property
+    def further_metrics(self) -> list[str]:
+        """The objectives besides the first one that are metrics. Unlike a cost, a metric has another value after each epoch."""
+        return [name for name in self.further if name in OBJECTIVES]
+
+    def attributes(self, epoch: int) -> list[str]:
+        """Return the attributes of a trial in the study that hold its values of `further` after an epoch.
+
+        Args:
+            epoch: The epoch, from 1.
+        """
+        return [attribute(name, epoch) for name in self.further]
+
+    def ranking(self, values: Sequence[Sequence[float | None]]) -> list[int]:
         """Order trials by all objectives.
 
         Args:
-            metrics: The metric of each trial.
-            costs: The costs of each trial, in the order of `costs`; None if one is not known yet.
+            values: The objectives of each trial, in the order of `ranked_by`; None if one is not known yet.
 
         Returns:
             Indices of the trials, the best first; see `winnow.spaces.fronts.ranked`.
         """
         from winnow.spaces.fronts import gains, ranked
 
-        return ranked(gains(metrics, costs, self.direction == "maximize"))
+        return ranked(gains(values, self.ranked_by))
 
     def changed(self, **values: Any) -> Settings:
         """The same settings with other values for some fields."""
@@ -183,7 +207,7 @@ def settings_for(space: Space, **options: Any) -> Settings:
     searched = space.settings.model_dump() | {key: values[key] for key in SearchSettings.model_fields if key in values}
     retrain = space.retrain.model_dump() | {key: values[key] for key in RetrainSettings.model_fields if key in values}
     if searched["objectives"] is not None:
-        first = name_of(space.settings.objectives[0]) if space.settings.objectives else searched["objective"]
+        first = space.settings.ranked_by[0]
         if values.get("objective", first) != first:
             raise InputError(f"--objective {values['objective']}: the objectives of the space start with {first}")
         searched["objective"] = first
@@ -199,7 +223,8 @@ def settings_for(space: Space, **options: Any) -> Settings:
             raise InputError(
                 f"--learn-from: has no effect with the sampler {searched['sampler']}, which tries every config; leave it out"
             )
-    check_objective(space, searched["objective"])
+    for objective in (searched["objective"], *space.settings.further):
+        check_objective(space, objective)
     if searched["objectives"] is None and retrain["top"] is None:
         retrain["top"] = DEFAULT_TOP
     grace = searched.pop("grace_epochs")

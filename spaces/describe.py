@@ -156,7 +156,7 @@ def _settings_lines(space: Space) -> list[str]:
     top = retrain.top if settings.objectives else retrain.top or DEFAULT_TOP
     retrained = "the whole front" if top is None else f"the best {top}"
     lines = [
-        f"search: {settings.trials} trials of up to {space.max_epochs} epochs, {settings.objective}, sampler {settings.sampler}",
+        f"search: {settings.trials} trials of up to {space.max_epochs} epochs, {settings.ranked_by[0]}, sampler {settings.sampler}",
         f"retrain: {retrained}, {retrain.seeds} seeds each",
     ]
     if settings.objectives is not None:

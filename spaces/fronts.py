@@ -7,28 +7,46 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from winnow.spaces.epoch_figures import BETTER
+
 Array = np.ndarray
 
 
-def gains(metrics: Sequence[float], costs: Sequence[Sequence[float | None]], maximize: bool) -> Array:
-    """Return the objectives as columns in which higher is better.
+def gain(value: float | None, objective: str) -> float:
+    """Return the value of an objective on a scale on which higher is better.
 
     Args:
-        metrics: The metric of each network.
-        costs: The costs of each network, above 0, in the same order for all; None if one is not known yet.
-        maximize: Whether a larger metric is better.
+        value: The value; above 0 for a cost, None if it is not known.
+        objective: Name of the objective: a metric, which is one of `winnow.spaces.epoch_figures.OBJECTIVES`, or a cost such as
+            `num_parameters`.
 
     Returns:
-        [networks, 1 + costs]: the metric, then the negative logarithm of each cost. An unknown cost counts as the median of the
-        known ones.
+        A metric itself, negated if low values are good; the negative logarithm of a cost; NaN if the value is not known.
     """
-    signed = np.array(metrics, float)[:, None] * (1 if maximize else -1)
-    logs = np.array([[math.nan if cost is None else -math.log(max(cost, 1e-12)) for cost in row] for row in costs])
-    logs = logs.reshape(len(signed), -1)
-    for column in logs.T:
+    if value is None:
+        return math.nan
+    better = BETTER.get(objective)
+    if better is None:
+        return -math.log(max(value, 1e-12))
+    return float(value) if better == "high" else -float(value)
+
+
+def gains(values: Sequence[Sequence[float | None]], objectives: Sequence[str]) -> Array:
+    """Return the objectives of networks as columns in which higher is better.
+
+    Args:
+        values: The values of the objectives of each network; None if one is not known yet.
+        objectives: Names of the objectives, in the order of the values; see `gain`.
+
+    Returns:
+        [networks, objectives]: the values on the scale of `gain`. An unknown one counts as the median of the known ones.
+    """
+    points = np.array([[gain(value, name) for value, name in zip(row, objectives, strict=True)] for row in values])
+    points = points.reshape(len(values), len(objectives))
+    for column in points.T:
         unknown = np.isnan(column)
         column[unknown] = np.median(column[~unknown]) if not unknown.all() else 0.0
-    return np.concatenate([signed, logs], axis=1)
+    return points
 
 
 def non_dominated(points: Array) -> Array:
@@ -87,19 +105,17 @@ def ranked(points: Array) -> list[int]:
     return order
 
 
-def front(metrics: Sequence[float], costs: Sequence[Sequence[float | None]], maximize: bool) -> list[int]:
+def front(values: Sequence[Sequence[float | None]], objectives: Sequence[str]) -> list[int]:
     """Return the networks that no other dominates, in the order of `spread_order`.
 
     Args:
-        metrics: The metric of each network.
-        costs: The costs of each network, above 0, in the same order for all; None if one is not
-            known yet.
-        maximize: Whether a larger metric is better.
+        values: The values of the objectives of each network; None if one is not known yet.
+        objectives: Names of the objectives, in the order of the values; see `gain`.
 
     Returns:
         The indices of these networks.
     """
-    points = gains(metrics, costs, maximize)
+    points = gains(values, objectives)
     members = np.flatnonzero(non_dominated(points))
     return [int(members[index]) for index in spread_order(points[members])]
 

@@ -80,7 +80,7 @@ class Ours:
 
     def ask(self) -> tuple[int, Params]:
         number = self.num_trials
-        shown = recent(scalarized(self.study, [COST], self.settings.seed), self.settings.sampler)
+        shown = recent(scalarized(self.study, self.settings), self.settings.sampler)
         rungs = [*self.rule.rungs, self.task.epochs]
         sampler: Any = make_sampler(self.settings.sampler, SamplerContext(self.settings.seed, number, rungs))
         if isinstance(self.rule, Pausing):

@@ -1,9 +1,9 @@
-"""Draws the front of a search with several objectives: the metric against each cost, with the results of retraining."""
+"""Draws the front of a search with several objectives: the first one against each of the others, with the results of retraining."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
@@ -17,8 +17,9 @@ from winnow.reports.figures.style import (
     number_axis,
     value_axis,
 )
+from winnow.reports.tables.candidates import completed_inside
 from winnow.reports.text import wording
-from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.epoch_figures import name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -26,67 +27,75 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FrontInfo:
-    """The completed trials by one cost and the objective, and which of them are on the front."""
+    """The completed trials by the first objective and another one, and which of them are on the front."""
 
-    cost: list[float]
+    further: list[float]
+    """The other objective, on the horizontal axis."""
     objective: list[float]
     trials: list[int]
     front: list[int]
-    """Positions in the lists of the trials on the front, cheapest first."""
+    """Positions in the lists of the trials on the front, from left to right."""
     tested: list[tuple[float, float, int]]
-    """(cost, test accuracy, trial) of the retrained trials of the front."""
+    """(other objective, first objective, trial) of the retrained trials of the front, metrics on the test images."""
 
 
 def fronts(run: RunData) -> list[Figure]:
-    """Draw the objective against each cost; no figures if the search has one objective or no completed trial."""
+    """Draw the first objective against each of the others; no figures if the search has one objective or no completed trial."""
     figures = []
-    for cost in run.costs:
-        info = front_info(run, cost)
+    for name in run.further:
+        info = front_info(run, name)
         if info.front:
-            title = f"{wording.objective_name(run).capitalize()} against {wording.COST_WORDS[cost]}"
-            caption = "Dots are completed trials, the line joins those of the front. Diamonds are test accuracies after retraining."
-            figures.append(Figure(f"front-{cost}", title, caption, _draw(run, info, cost)))
+            title = f"{wording.objective_name(run).capitalize()} against {wording.figure_words(name)}"
+            tests = "Diamonds show the test images after retraining." if info.tested else ""
+            caption = f"Dots are completed trials, the line joins those of the front. {tests}".strip()
+            figures.append(Figure(f"front-{name}", title, caption, _draw(run, info, name)))
     return figures
 
 
-def front_info(run: RunData, cost: str) -> FrontInfo:
+def front_info(run: RunData, name: str) -> FrontInfo:
     """Compute the content of a figure of the front. A config that ran several times is on the front with its means, at its first trial.
 
     Args:
         run: The run.
-        cost: The column of `trials` on the horizontal axis.
+        name: The objective on the horizontal axis, a column of `trials`.
     """
-    means = {row["trial"]: {key: row[key] for key in ("objective", cost)} for row in run.rows("front")}
-    completed = [
-        row | means.get(row["trial"], {})
-        for row in run.rows("trials")
-        if row["status"] == TrialStatus.COMPLETED and row["in_space"] and row["objective"] is not None and row[cost]
-    ]
+    is_cost = name in wording.COST_WORDS
+    means = {row["trial"]: {key: row[key] for key in ("objective", name)} for row in run.rows("front")}
+    completed = [row | means.get(row["trial"], {}) for row in completed_inside(run.rows("trials"))]
+    # A cost of 0 has no place on a logarithmic axis.
+    completed = [row for row in completed if (row[name] if is_cost else row[name] is not None)]
     place = {row["trial"]: position for position, row in enumerate(completed)}
-    members = sorted((row for row in run.rows("front") if row["trial"] in place), key=lambda row: row[cost])
+    members = sorted((row for row in run.rows("front") if row["trial"] in place), key=lambda row: row[name])
+    ends = (name if is_cost else name_on_test_images(name), name_on_test_images(run.objective))
     return FrontInfo(
-        cost=[float(row[cost]) for row in completed],
+        further=[float(row[name]) for row in completed],
         objective=[row["objective"] for row in completed],
         trials=[row["trial"] for row in completed],
         front=[place[row["trial"]] for row in members],
-        tested=[(row[cost], row["test_accuracy"], row["trial"]) for row in members if row["test_accuracy"] is not None],
+        tested=[
+            (row[ends[0]], row[ends[1]], row["trial"]) for row in members if None not in (row[ends[0]], row[ends[1]])
+        ],
     )
 
 
-def _draw(run: RunData, info: FrontInfo, cost: str) -> go.Figure:
-    name = wording.objective_name(run)
-    figure = go.Figure(layout=base_layout(wording.COST_WORDS[cost], name, height=340))
-    x, y = ([values[i] for i in info.front] for values in (info.cost, info.objective))
-    line = {"color": GREEN, "width": 2, "shape": "hv" if len(run.costs) == 1 else "linear"}
+def _draw(run: RunData, info: FrontInfo, name: str) -> go.Figure:
+    is_maximized, is_cost = wording.is_maximized(name), name in wording.COST_WORDS
+    title = f"{wording.figure_words(name)} ({'higher' if is_maximized else 'lower'} is better)"
+    figure = go.Figure(layout=base_layout(title, wording.objective_name(run), height=340))
+    x, y = ([values[i] for i in info.front] for values in (info.further, info.objective))
+    # The steps of two objectives bound what the front dominates.
+    shape = "linear" if len(run.further) > 1 else "vh" if is_maximized else "hv"
+    line = {"color": GREEN, "width": 2, "shape": shape}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, name="front", hoverinfo="skip")
-    hover = f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at %{{x:.3s}}<extra></extra>"
-    add_trials(figure, info.cost, info.objective, info.trials, ["completed"] * len(info.cost), hovertemplate=hover)
-    if info.tested and run.objective.endswith("accuracy"):
-        costs, accuracies, trials = zip(*info.tested, strict=True)
+    at = f"%{{x{':.3s' if is_cost else hover_format(name)}}}"
+    hover = f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at {at}<extra></extra>"
+    add_trials(figure, info.further, info.objective, info.trials, ["completed"] * len(info.trials), hovertemplate=hover)
+    if info.tested:
+        further, objective, trials = zip(*info.tested, strict=True)
+        about = f"trial %{{customdata}} retrained: %{{y{hover_format(run.objective)}}} at {at} on test images<extra></extra>"
         marker = {"color": ORANGE, "symbol": "diamond-open", "size": 11}
-        about = "trial %{customdata} retrained: %{y:.2%} on test images<extra></extra>"
-        more = {"customdata": trials, "mode": "markers", "marker": marker, "hovertemplate": about}
-        figure.add_scatter(x=costs, y=accuracies, name="retrained, test images", **more)
-    figure.update_xaxes(number_axis(info.cost, is_log=True), type="log")
+        more: dict[str, Any] = {"customdata": trials, "mode": "markers", "marker": marker, "hovertemplate": about}
+        figure.add_scatter(x=further, y=objective, name="retrained, test images", **more)
+    figure.update_xaxes(number_axis(info.further, is_log=True) | {"type": "log"} if is_cost else value_axis(name))
     figure.update_yaxes(value_axis(run.objective))
     return figure

@@ -17,6 +17,7 @@ from winnow.reports.html.search_sections import MAX_TRIALS, audit, memory, param
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.front import tested_columns
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.earlier_tests import earlier_tests_text
@@ -154,20 +155,14 @@ def front(run: RunData) -> Section | None:
     rows, figures = run.rows("front"), figures_front.fronts(run)
     if not rows:
         return None
-    columns = (
-        "rank",
-        "trial",
-        wording.objective_name(run),
-        *(wording.COST_WORDS[cost] for cost in run.costs),
-        "test accuracy",
-    )
+    shown = [*run.further, *tested_columns(run)]
+    columns = ("rank", "trial", wording.objective_name(run), *map(wording.figure_words, shown))
     lines = [
         [
             str(row["rank"]),
             str(row["trial"]),
             wording.objective_text(run, row["objective"]),
-            *(wording.cost_text(cost, row[cost]) for cost in run.costs),
-            wording.percent(row["test_accuracy"]),
+            *(wording.figure_text(name, row[name]) for name in shown),
         ]
         for row in rows[:MAX_TRIALS]
     ]
@@ -176,7 +171,7 @@ def front(run: RunData) -> Section | None:
         "front.html",
         figures=figures,
         table=table,
-        query=f"{FRONT}{run.costs[0]}",
+        query=FRONT,
         majority=wording.largest_class_text(run, "test") if any(row["test_accuracy"] for row in rows) else "",
     )
     return Section("front", "Front", html, figures)

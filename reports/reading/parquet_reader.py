@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports import rows as plain
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
-from winnow.reports.schemas.search import EXPECTED_END
+from winnow.reports.schemas.search import EXPECTED_END, FRONT_METRICS, FRONT_TESTS
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
@@ -69,7 +69,11 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
-    7: {"winners": {"num_repeats": 1}, "validation": {"image_name": None}},
+    7: {
+        "winners": {"num_repeats": 1},
+        "validation": {"image_name": None},
+        "front": dict.fromkeys([*FRONT_METRICS, *(name for name in FRONT_TESTS if name != "test_accuracy")]),
+    },
 }
 """Columns added by each version of the tables: {version: {table: {column: its value in an older file}}}."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from winnow.reports.schemas.column import GPU, IMAGE_NAME, NODE, NUM_PARAMETERS, RUN, SEED, Column, TableSchema
-from winnow.spaces.epoch_figures import EPOCH_FIGURES, QUALITY
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, OBJECTIVES, QUALITY, name_on_test_images
 
 ESTIMATED_END = "estimated_end"
 EXPECTED_END = ("expected_end", "expected_end_low", "expected_end_high")
@@ -26,6 +26,11 @@ _EPOCH_SECONDS = Column("epoch_seconds", "float", "the shorter of the trial's fi
 _ALL_RUNGS = "all rungs together"
 _NO_COMPLETED = "no trial completed"
 _NO_AUDITED = "no trial completed, or none was audited"
+_METRICS = tuple(figure for figure in QUALITY if figure.name in OBJECTIVES)
+FRONT_METRICS = tuple(figure.name for figure in _METRICS)
+"""The columns of `front` with values on the validation images."""
+FRONT_TESTS = tuple(name_on_test_images(name) for name in FRONT_METRICS)
+"""The columns of `front` with values on the test images."""
 _FEW = "fewer than three trials, all values equal, or all rungs together"
 
 TABLES = {
@@ -235,11 +240,26 @@ TABLES = {
             ),
             _TRIAL,
             Column("objective", "float", "value of the first objective"),
+            *(
+                Column(
+                    f.name, f.kind, "value of the epoch whose weights are kept", f.unit, "not defined, or not recorded"
+                )
+                for f in _METRICS
+            ),
             NUM_PARAMETERS,
             _MULTIPLY_ADDS,
             _LATENCY_MS,
             _EPOCH_SECONDS,
-            Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", "not retrained"),
+            *(
+                Column(
+                    name_on_test_images(f.name),
+                    f.kind,
+                    "value on the test images, mean over the seeds",
+                    f.unit,
+                    "not retrained, not defined, or not recorded",
+                )
+                for f in _METRICS
+            ),
         ),
     ),
     "memory": TableSchema(

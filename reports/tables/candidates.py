@@ -29,7 +29,7 @@ def completed_inside(trials: list[Row]) -> list[Row]:
 def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
     """Return the trials that may be retrained as winners, from best to worst. With several objectives, they are the Pareto front.
 
-    If the search repeats configs, one trial stands for all repeats of its config, with the means of objective and costs.
+    If the search repeats configs, one trial stands for all repeats of its config, with the means of its objectives.
 
     Args:
         run: The run.
@@ -39,12 +39,21 @@ def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
     rows = _by_config(run, _without_baseline(run, completed_inside(trials), winners))
     sign = -1 if run.maximize else 1
     rows.sort(key=lambda row: (sign * row["objective"], row["trial"]))
-    if not run.costs:
+    if not run.further:
         return rows
     from winnow.spaces.fronts import front
 
-    costs = [[row[cost] for cost in run.costs] for row in rows]
-    return [rows[index] for index in front([row["objective"] for row in rows], costs, run.maximize)]
+    return [rows[index] for index in front([objectives_of(run, row) for row in rows], run.ranked_by)]
+
+
+def objectives_of(run: RunFacts, row: Row) -> list[float | None]:
+    """Return the values of all objectives of a trial, in the order of `RunFacts.ranked_by`.
+
+    Args:
+        run: The run.
+        row: A row of the table `trials` or `front`.
+    """
+    return [row["objective"], *(row[name] for name in run.further)]
 
 
 def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
@@ -56,7 +65,7 @@ def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
     groups = by_config([json.loads(row["config"]) for row in rows], num_repeats)
     return [
         rows[group[0]]
-        | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.costs)}
+        | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.further)}
         for group in groups
     ]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.schemas.search import FRONT_METRICS, FRONT_TESTS
 from winnow.reports.tables.candidates import candidates
+from winnow.spaces.epoch_figures import OBJECTIVES, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
 
 Row = dict[str, Any]
-FIGURES = ("objective", "num_parameters", "multiply_adds", "latency_ms", "epoch_seconds")
+FIGURES = ("objective", *FRONT_METRICS, "num_parameters", "multiply_adds", "latency_ms", "epoch_seconds")
 
 
 def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
@@ -19,19 +21,25 @@ def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
     Args:
         run: The run.
         trials: Rows of the table `trials`.
-        winners: Rows of the table `winners`, from which the test accuracies are taken.
+        winners: Rows of the table `winners`, from which the values on the test images are taken.
     """
-    if not run.costs:
+    if not run.further:
         return []
     chosen = candidates(run, trials, winners)
-    tested = {row["trial"]: row["test_accuracy"] for row in winners if not row["baseline"]}
+    tested = {row["trial"]: row for row in winners if not row["baseline"]}
     return [
         {
             "run": run.name,
             "rank": rank,
             "trial": row["trial"],
             **{figure: row[figure] for figure in FIGURES},
-            "test_accuracy": tested.get(row["trial"]),
+            **{name: tested.get(row["trial"], {}).get(name) for name in FRONT_TESTS},
         }
         for rank, row in enumerate(chosen, start=1)
     ]
+
+
+def tested_columns(run: RunFacts) -> list[str]:
+    """Return the columns of the front with values on the test images: the accuracy, and each metric among the objectives."""
+    metrics = [name_on_test_images(name) for name in run.ranked_by if name in OBJECTIVES]
+    return list(dict.fromkeys(["test_accuracy", *metrics]))

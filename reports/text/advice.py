@@ -234,7 +234,7 @@ def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
 def _on_stops(run: RunData, trials: list[Row]) -> Iterator[Advice]:
     """Advise an audit if the run stopped trials without one. An audit needs a single objective."""
     stopped = sum(row["status"] == TrialStatus.STOPPED for row in trials)
-    if stopped and not run.costs and not run.settings.get("audit"):
+    if stopped and not run.further and not run.settings.get("audit"):
         text = (
             f"Whether the {wording.plural(stopped, 'stop')} cost a better trial is unknown. A search with --audit 0.1 trains "
             "a tenth of the stopped trials to completion and reports how many stops were wrong."

@@ -10,7 +10,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from winnow.reports.facts import largest_class
+from winnow.reports.facts import largest_class, measure
 from winnow.reports.tables.answers import winner_answers
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
@@ -42,19 +42,8 @@ def _space_data(key: str, default: Any) -> Callable[[RunFacts], Any]:
     return read
 
 
-def _measured_loss(run: RunFacts) -> str | None:
-    """Return the loss on the test images if it is compared, since values of different kinds of loss cannot be compared."""
-    if run.objective != "validation_loss":
-        return None
-    from winnow.spaces.schema import measured_loss
-
-    return str(measured_loss(run.space.example().loss))
-
-
-def _own_metric(run: RunFacts) -> Any:
-    """Return the custom metric as a space names it; a mapping with no key but `name` is the same as the bare name."""
-    value = run.study["space"].get("own_metric")
-    return value["name"] if isinstance(value, dict) and value.keys() == {"name"} else value
+def _measure_of(metric: str) -> Callable[[RunFacts], Any]:
+    return lambda run: measure(run, metric) if run.objective == metric else None
 
 
 # Facts that must be equal for the test accuracies of two winners to be comparable. Space, sampler and budget may differ: they are
@@ -71,8 +60,8 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "stratified": _space_data("stratified", True),
     "epochs": lambda run: run.settings.get("max_epochs"),
     "objective": lambda run: run.objective,
-    "own metric": lambda run: _own_metric(run) if run.objective == OWN_METRIC else None,
-    "measured loss": _measured_loss,
+    "own metric": _measure_of(OWN_METRIC),
+    "measured loss": _measure_of("validation_loss"),
 }
 
 
@@ -193,11 +182,12 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
             "The seeds differ, so the searches used different validation splits: compare the values on the test images, not the best values of the search."
         )
     for run in runs:
-        if run.costs:
-            about = wording.listed([wording.COST_WORDS[cost] for cost in run.costs])
-            text = f"{run.name} also minimized {about}: its winner here is the most accurate network of its front."
+        if run.further:
+            about = wording.listed([wording.figure_words(name) for name in run.further])
+            best = f"the network of its front with the best {wording.objective_name(run)}"
+            text = f"{run.name} had further objectives ({about}): its winner here is {best}."
             console.print(escape(text), highlight=False)
-    if any(run.costs for run in runs):
+    if any(run.further for run in runs):
         shares = [row["dominated_share"] for row in rows]
         console.print(escape(why_not_by_fronts(runs) or fronts_text(runs, shares)), highlight=False)
     if len({wording.limits_text(run) for run in runs}) > 1:

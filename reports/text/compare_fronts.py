@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.candidates import completed_inside
+from winnow.reports.facts import measure
+from winnow.reports.tables.candidates import completed_inside, objectives_of
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
-from winnow.spaces.fronts import gains, hypervolume
+from winnow.spaces.fronts import gain, gains, hypervolume
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +48,15 @@ def why_not_by_fronts(runs: Sequence[RunData]) -> str:
     Args:
         runs: The runs.
     """
-    if any(run.costs != runs[0].costs for run in runs):
-        return "The fronts are not compared, as the runs minimized different costs."
-    if not runs[0].costs:
+    further = runs[0].further
+    if any(run.further != further for run in runs):
+        return "The fronts are not compared, as the runs have different objectives."
+    if not further:
         return "The runs have a single objective."
-    measured = [wording.COST_WORDS[cost] for cost in runs[0].costs if cost in MEASURED]
+    for name in further:
+        if any(measure(run, name) != measure(runs[0], name) for run in runs):
+            return f"The fronts are not compared, as {wording.figure_words(name)} was computed by different functions."
+    measured = [wording.COST_WORDS[name] for name in further if name in MEASURED]
     devices = {row["device"] for run in runs for row in _completed(run)}
     if measured and len(devices) > 1:
         return f"The fronts are not compared, as {wording.listed(measured)} was measured on different devices."
@@ -72,19 +78,21 @@ def fronts_text(runs: Sequence[RunData], shares: Sequence[float | None]) -> str:
     """
     first = runs[0]
     rows = [row for run in runs for row in _completed(run)]
-    worst = (min if first.maximize else max)(row["objective"] for row in rows)
-    costs = [f"{wording.cost_text(c, max(row[c] for row in rows))} {wording.COST_WORDS[c]}" for c in first.costs]
-    reference = wording.listed([f"{wording.objective_name(first)} {wording.objective_text(first, worst)}", *costs])
+    columns = zip(first.ranked_by, zip(*(objectives_of(first, row) for row in rows), strict=True), strict=True)
+    worst = [(name, min(values, key=partial(gain, objective=name))) for name, values in columns]
+    reference = wording.listed([wording.figure_fact(name, value) for name, value in worst])
+    scale = (
+        "; costs are compared by their logarithm" if any(name in wording.COST_WORDS for name in first.further) else ""
+    )
     of_runs = wording.listed([f"{run.name} {wording.percent(share)}" for run, share in zip(runs, shares, strict=True)])
     return (
         f"Hypervolume of the fronts: {of_runs} of the volume between the worst and the best value of each objective. The worst values, the "
-        f"reference point, are {reference}, over the completed trials of all runs; costs are compared by their logarithm. It is of one "
-        "search each, so it has no interval."
+        f"reference point, are {reference}, over the completed trials of all runs{scale}. It is of one search each, so it has no interval."
     )
 
 
 def _completed(run: RunData) -> list[Row]:
-    return [row for row in completed_inside(run.trial_rows()) if all(row[cost] is not None for cost in run.costs)]
+    return [row for row in completed_inside(run.trial_rows()) if None not in objectives_of(run, row)]
 
 
 def _ends(runs: Sequence[RunData]) -> tuple[np.ndarray, np.ndarray]:
@@ -94,5 +102,4 @@ def _ends(runs: Sequence[RunData]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _points(run: RunData, rows: list[Row]) -> np.ndarray:
-    costs = [[row[cost] for cost in run.costs] for row in rows]
-    return gains([row["objective"] for row in rows], costs, run.maximize)
+    return gains([objectives_of(run, row) for row in rows], run.ranked_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 GLOSSARY = {
-    "objective": "The metric that the search optimizes, computed on the validation images; it ranks the trials.",
+    "objective": "The metric that the search optimizes, computed on the validation images; it ranks the trials. With several objectives, the first one.",
     "rung": "An epoch at which a trial is compared with the others that reached it, and continues, pauses or is stopped.",
     "completed": "A trial that was trained to the end: for all its epochs, or until its own early stopping.",
     "stopped early": "A trial that was stopped at a rung because others were better there. Its last value is from fewer epochs.",

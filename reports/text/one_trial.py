@@ -13,6 +13,7 @@ from rich.table import Table
 
 from winnow.reports.reading.run import retraining_stem
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.front import tested_columns
 from winnow.reports.text import wording
 from winnow.spaces.epoch_figures import in_words, name_on_test_images
 from winnow.spaces.errors import InputError
@@ -77,9 +78,9 @@ def show_trial(
     """
     facts = trial_facts(run, number)
     console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
-    for key in (*FACTS, *COSTS):
+    for key in (*FACTS, *(name for name in run.further if name not in COSTS), *COSTS):
         if facts[key] is not None:
-            console.print(f"{key:<18}{escape(_fact(run, key, facts[key]))}", highlight=False)
+            console.print(f"{key:<17} {escape(_fact(run, key, facts[key]))}", highlight=False)
     _name_prints(console, prints_of(f"trial-{number:05d}"))
     if facts["error"]:
         console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
@@ -109,18 +110,15 @@ def _name_prints(console: Console, place: str | None) -> None:
 def _fact(run: RunData, key: str, value: Any) -> str:
     if key in OBJECTIVES:
         return f"{wording.objective_name(run)} {wording.objective_text(run, value)}"
-    return value_text(value)
+    return wording.figure_text(key, value) if key in run.further and key not in COSTS else value_text(value)
 
 
 def _result(run: RunData, line: Row) -> str:
-    """Describe how a retraining ended, by its objective on the test images, and by the test accuracy if that is not the objective."""
+    """Describe how a retraining ended, by the metrics among its objectives and the accuracy, on the test images."""
     if line["status"] != TrialStatus.COMPLETED:
         return str(STATUS_WORDS[line["status"]])
-    tested = name_on_test_images(run.objective)
-    texts = [f"{wording.tested_name(run)} {wording.objective_text(run, line[tested])}"]
-    if tested != "test_accuracy":
-        texts.append(f"test accuracy {wording.percent(line['test_accuracy'])}")
-    return ", ".join(texts)
+    tested = dict.fromkeys([name_on_test_images(run.objective), *tested_columns(run)])
+    return ", ".join(f"{wording.figure_words(name)} {wording.figure_text(name, line[name])}" for name in tested)
 
 
 def value_text(value: Any) -> str:

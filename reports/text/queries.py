@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.tables.front import tested_columns
+from winnow.reports.text import wording
 from winnow.reports.text.choices import DEPTH, choice_paths
 from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
 
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 SLICE = "slice-"
 """Prefix of the ids of slices; the path follows, with dashes for dots."""
-FRONT = "front-"
-"""Prefix of the ids of fronts; the cost follows."""
+FRONT = "front"
+"""Id of the front; the ids of its figures are this, a dash and the figure on the horizontal axis."""
 FAILED = ", ".join(f"'{status}'" for status in FAILED_STATUSES)
 SCORED = f"in_space and objective is not null and status not in ({FAILED})"
 """Condition of the trials that are ranked."""
@@ -112,54 +114,64 @@ def _of_search(run: RunData) -> dict[str, str]:
     order = "desc" if run.maximize else "asc"
     ranked = f"status <> 'completed', objective {order}, trial"
     known = f"phase = 'search' and {objective} is not null"
-    fronts = {
-        f"{FRONT}{cost}": (
-            f"select trials.trial, coalesce(front.{cost}, trials.{cost}) as {cost}, coalesce(front.objective, trials.objective) as objective,\n"
-            "  front.rank, front.test_accuracy\n"
-            "from 'trials.parquet' trials left join 'front.parquet' front on front.trial = trials.trial\n"
-            f"where status = 'completed' and in_space and trials.objective is not null and trials.{cost} > 0 order by trials.trial"
-        )
-        for cost in run.costs
-    }
-    return fronts | {
-        "audit": (
-            "select rung, epoch, num_stopped, num_audited, num_wrong, wrong_rate, wrong_low, wrong_high, num_missed_best,\n"
-            "  spearman_sampled, kendall_sampled, spearman_finished, kendall_finished, num_sampled, num_finished,\n"
-            "  (select count(*) from 'trials.parquet' where audited and in_space and status = 'stopped' and reason is null) as num_waiting\n"
-            "from 'audit.parquet' order by rung nulls last"
-        ),
-        "best-so-far": (
-            "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
-            f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over until_then as best_so_far,\n"
-            "  sum(wall_seconds * gpus) over until_then / 3600 as gpu_hours, sum(wall_seconds * cpus) over until_then / 3600 as cpu_hours\n"
-            "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
-            f"where {known} and time is not null window until_then as (order by time, epochs.trial) order by time, epochs.trial"
-        ),
-        "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
-        "budget": (
-            "with stretches as (select epoch, num_reached, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
-            "select epoch, num_reached, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
-            "from stretches, 'trials.parquet' group by epoch, num_reached, status having epochs_trained > 0 order by epoch, status"
-        ),
-        "best-trials": (
-            f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters,\n"
-            "  validation_accuracy, validation_balanced_accuracy, validation_macro_f1\n"
-            f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
-        ),
-        "best-config": f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
-        "ranks": (
-            f"select trial, status, objective{_parameters(run)}\n"
-            f"from 'trials.parquet' order by ({SCORED}) is not true, {ranked}"
-        ),
-        "expected-ends": (
-            "select trial, num_epochs, objective, expected_end, expected_end_low, expected_end_high from 'trials.parquet'\n"
-            f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
-        ),
-    }
+    fronts = {f"{FRONT}-{name}": _front_figure(run, name) for name in run.further}
+    columns = ["rank", "trial", "objective", *run.further, *tested_columns(run)]
+    table = {FRONT: f"select {', '.join(columns)} from 'front.parquet' order by rank"} if run.further else {}
+    return (
+        table
+        | fronts
+        | {
+            "audit": (
+                "select rung, epoch, num_stopped, num_audited, num_wrong, wrong_rate, wrong_low, wrong_high, num_missed_best,\n"
+                "  spearman_sampled, kendall_sampled, spearman_finished, kendall_finished, num_sampled, num_finished,\n"
+                "  (select count(*) from 'trials.parquet' where audited and in_space and status = 'stopped' and reason is null) as num_waiting\n"
+                "from 'audit.parquet' order by rung nulls last"
+            ),
+            "best-so-far": (
+                "with ends as (select trial, num_epochs, objective from 'trials.parquet' where status = 'completed' and in_space)\n"
+                f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over until_then as best_so_far,\n"
+                "  sum(wall_seconds * gpus) over until_then / 3600 as gpu_hours, sum(wall_seconds * cpus) over until_then / 3600 as cpu_hours\n"
+                "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
+                f"where {known} and time is not null window until_then as (order by time, epochs.trial) order by time, epochs.trial"
+            ),
+            "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
+            "budget": (
+                "with stretches as (select epoch, num_reached, lag(epoch, 1, 0) over (order by epoch) as start from 'rungs.parquet')\n"
+                "select epoch, num_reached, status, sum(greatest(0, least(num_epochs, epoch) - start)) as epochs_trained\n"
+                "from stretches, 'trials.parquet' group by epoch, num_reached, status having epochs_trained > 0 order by epoch, status"
+            ),
+            "best-trials": (
+                f"select trial, status, objective, best_objective, best_epoch, num_epochs, train_seconds, num_parameters,\n"
+                "  validation_accuracy, validation_balanced_accuracy, validation_macro_f1\n"
+                f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
+            ),
+            "best-config": f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
+            "ranks": (
+                f"select trial, status, objective{_parameters(run)}\n"
+                f"from 'trials.parquet' order by ({SCORED}) is not true, {ranked}"
+            ),
+            "expected-ends": (
+                "select trial, num_epochs, objective, expected_end, expected_end_low, expected_end_high from 'trials.parquet'\n"
+                f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
+            ),
+        }
+    )
 
 
 def _parameters(run: RunData) -> str:
     return "".join(f', "{path}"' for path in run.space.columns())
+
+
+def _front_figure(run: RunData, name: str) -> str:
+    """Return the query of the figure of the front with the objective `name` on the horizontal axis."""
+    tests = ", ".join(f"front.{column}" for column in tested_columns(run))
+    known = f"trials.{name} > 0" if name in wording.COST_WORDS else f"trials.{name} is not null"
+    return (
+        f"select trials.trial, coalesce(front.{name}, trials.{name}) as {name}, coalesce(front.objective, trials.objective) as objective,\n"
+        f"  front.rank, {tests}\n"
+        "from 'trials.parquet' trials left join 'front.parquet' front on front.trial = trials.trial\n"
+        f"where status = 'completed' and in_space and trials.objective is not null and {known} order by trials.trial"
+    )
 
 
 def _of_parameters(run: RunData) -> dict[str, str]:

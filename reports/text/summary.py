@@ -56,7 +56,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (_end_sentence(run, trials), "tiles"),
         (_best_sentence(run, trials), "best-trials"),
         *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
-        (_front_sentence(run), f"{FRONT}{run.costs[0]}" if run.costs else ""),
+        (_front_sentence(run), FRONT if run.further else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
         *((sentence, "retrains") for sentence in left_out(run, winners)),
         (repeats_text(winners), "winners"),
@@ -109,13 +109,20 @@ def _front_sentence(run: RunData) -> str:
     rows = run.rows("front")
     if not rows:
         return ""
-    ends = [rows[0]] + [min(rows, key=lambda row: row[cost] or 0.0) for cost in run.costs]
+    ends = [rows[0]] + [_best_by(name, rows) for name in run.further]
     descriptions = []
     for row in {row["trial"]: row for row in ends}.values():
-        costs = ", ".join(f"{wording.cost_text(cost, row[cost])} {wording.COST_WORDS[cost]}" for cost in run.costs)
-        descriptions.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({costs})")
+        others = ", ".join(wording.figure_fact(name, row[name]) for name in run.further)
+        descriptions.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({others})")
     trials = wording.plural(len(rows), "trial")
-    return f"The front of {wording.objective_name(run)} and {wording.listed([wording.COST_WORDS[c] for c in run.costs])} has {trials}; its ends are {wording.listed(descriptions)}."
+    named = wording.listed([wording.figure_words(name) for name in run.ranked_by])
+    return f"The front of {named} has {trials}; its ends are {wording.listed(descriptions)}."
+
+
+def _best_by(name: str, rows: list[Row]) -> Row:
+    """Return the first of the rows of `front` with the best value of an objective."""
+    known = [row for row in rows if row[name] is not None] or rows
+    return (max if wording.is_maximized(name) else min)(known, key=lambda row: row[name] or 0.0)
 
 
 def _winner_sentences(run: RunData) -> list[str]:

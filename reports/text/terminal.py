@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from winnow.reports.statuses import STATUS_WORDS, is_ranked
-from winnow.reports.tables.front import front_rows
+from winnow.reports.tables.front import front_rows, tested_columns
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.earlier_tests import earlier_tests_text
@@ -85,7 +85,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
     _print_failures(console, rows, top)
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
-        console.print(_front_table(run, front[:top], len(front)))
+        console.print(_fitting_front_table(run, front[:top], len(front), console))
     if learned := memory_sentence(run):
         console.print(escape(learned), highlight=False)
     if winners:
@@ -230,18 +230,28 @@ def _cell(value: Any) -> str:
     return "-" if value is None else visible(value_text(value))
 
 
-def _front_table(run: RunData, rows: Sequence[Row], num_rows: int) -> Table:
+def _fitting_front_table(run: RunData, rows: Sequence[Row], num_rows: int, console: Console) -> Table:
+    """Return the table of the front. The last columns are left out if they do not fit, so that no number is cut off."""
+    figures = [*run.further, *tested_columns(run)]
+    unlimited = console.options.update(max_width=10_000)
+    while figures:
+        table = _front_table(run, rows, num_rows, figures)
+        if Measurement.get(console, unlimited, table).minimum <= console.width:
+            return table
+        figures.pop()
+    return _front_table(run, rows, num_rows, figures)
+
+
+def _front_table(run: RunData, rows: Sequence[Row], num_rows: int, figures: Sequence[str]) -> Table:
     title = f"Front of {wording.plural(num_rows, 'trial')}" + (
         f", the first {len(rows)}" if len(rows) < num_rows else ""
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    costs = [wording.COST_WORDS[cost] for cost in run.costs]
-    for name in ("rank", "trial", wording.objective_name(run), *costs, "test accuracy"):
+    for name in ("rank", "trial", wording.objective_name(run), *map(wording.figure_words, figures)):
         table.add_column(name, justify="right")
     for row in rows:
-        figures = (wording.cost_text(cost, row[cost]) for cost in run.costs)
-        objective, tested = wording.objective_text(run, row["objective"]), wording.percent(row["test_accuracy"])
-        table.add_row(str(row["rank"]), str(row["trial"]), objective, *figures, tested)
+        texts = (wording.figure_text(name, row[name]) for name in figures)
+        table.add_row(str(row["rank"]), str(row["trial"]), wording.objective_text(run, row["objective"]), *texts)
     return table
 
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, gives_one_class, has_cross_entropy, largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
-from winnow.spaces.epoch_figures import OWN_METRIC, in_words, is_share, name_on_test_images
+from winnow.spaces.epoch_figures import (
+    BETTER,
+    OWN_METRIC,
+    in_words,
+    is_share,
+    name_on_test_images,
+    name_on_validation_images,
+)
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -102,9 +109,17 @@ def searched_text(run: RunData) -> str:
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
     early = f", early stopping after {rungs}" if rungs else ""
     sampler = settings.get("sampler", "unknown")
-    costs = f", minimizes {listed([COST_WORDS[cost] for cost in run.costs])}" if run.costs else ""
+    also = "".join(f", {text}" for text in _further_texts(run))
     limits = f", limits {text}" if (text := limits_text(run)) else ""
-    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}{costs}{limits}"
+    return f"{about}; {sampler} sampler, up to {plural(settings.get('max_epochs', '?'), 'epoch')}{early}{also}{limits}"
+
+
+def _further_texts(run: RunFacts) -> list[str]:
+    """Return the objectives besides the first one in words, such as `minimizes parameters`; empty if there are none."""
+    maximized = [figure_words(name) for name in run.further if is_maximized(name)]
+    minimized = [figure_words(name) for name in run.further if not is_maximized(name)]
+    verbs = (("also maximizes", maximized), ("minimizes", minimized))
+    return [f"{verb} {listed(words)}" for verb, words in verbs if words]
 
 
 def limits_text(run: RunFacts) -> str:
@@ -125,7 +140,7 @@ def objective_text(run: RunFacts, value: float | None) -> str:
         run: The run whose objective it is.
         value: The value, or None.
     """
-    return percent(value) if is_share(run.objective) else number(value)
+    return figure_text(run.objective, value)
 
 
 COST_WORDS = {
@@ -134,19 +149,48 @@ COST_WORDS = {
     "latency_ms": "latency in ms",
     "epoch_seconds": "seconds of an epoch",
 }
-"""The words for the columns that a search can minimize."""
+"""The words for the costs that a search can minimize."""
 
 
-def cost_text(cost: str, value: float | None) -> str:
-    """Format a cost of a network, such as `12,345` or `0.42`.
+def figure_words(name: str) -> str:
+    """Return an objective in words, such as `parameters` or `validation macro F1`.
 
     Args:
-        cost: Name of the cost, such as `parameters`.
-        value: The cost, or None.
+        name: Its column in `trials`, or that of a metric on the test images.
     """
-    if cost in ("num_parameters", "multiply_adds"):
+    return COST_WORDS.get(name) or in_words(name)
+
+
+def figure_text(name: str, value: float | None) -> str:
+    """Format the value of an objective, such as `12,345`, `0.42` or `93.20 %`.
+
+    Args:
+        name: Its column in `trials`, or that of a metric on the test images.
+        value: The value, or None.
+    """
+    if name in ("num_parameters", "multiply_adds"):
         return count(None if value is None else round(value))
-    return number(value)
+    return percent(value) if is_share(name_on_validation_images(name)) else number(value)
+
+
+def figure_fact(name: str, value: float | None) -> str:
+    """Return an objective with its value, such as `12,345 parameters` or `validation macro F1 93.20 %`.
+
+    Args:
+        name: Its column in `trials`.
+        value: The value, or None.
+    """
+    words, text = figure_words(name), figure_text(name, value)
+    return f"{text} {words}" if name in COST_WORDS else f"{words} {text}"
+
+
+def is_maximized(name: str) -> bool:
+    """Return whether high values of an objective are good.
+
+    Args:
+        name: Its column in `trials`.
+    """
+    return BETTER.get(name) == "high"
 
 
 def objective_name(run: RunFacts) -> str:

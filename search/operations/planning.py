@@ -93,7 +93,7 @@ def forecast_search(settings: Settings) -> SearchForecast:
             "the sampler forecast chooses which paused trial continues; the forecast assumes successive halving, "
             "so the actual figures may be higher or lower"
         )
-    if settings.costs:
+    if settings.further:
         notes.append("with several objectives the rungs compare by dominance; the forecast assumes one objective")
     if settings.audit:
         notes.append("the epochs include those of the audit")

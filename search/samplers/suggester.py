@@ -106,8 +106,8 @@ class Suggester:
         If there are several objectives, each value is a random weighting of them.
         """
         settings = self._settings
-        if settings.costs and spec_of(settings.sampler).reads_results:
-            study = scalarized(study, settings.costs, settings.seed)
+        if settings.further and spec_of(settings.sampler).reads_results:
+            study = scalarized(study, settings)
         return recent(study, settings.sampler)
 
     def sampler(self, number: int, name: str | None = None) -> BaseSampler:

@@ -72,11 +72,11 @@ class Asha:
         return sum(1 for other in self._values[epoch].values() if self._is_better(other, value))
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
-        """Note sizes and times of a trial's network; this scheduler ignores them.
+        """Note figures of a trial besides its objective; this scheduler ignores them.
 
         Args:
             trial: Number of the trial.
-            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+            figures: Figures by attribute, such as `multiply_adds`.
         """
 
     def note_start(self, trial: int) -> None:

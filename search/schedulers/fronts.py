@@ -6,7 +6,7 @@ Trials at a rung are ordered by non-dominated layers, and within a layer so that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from winnow.search.schedulers.asha import Asha
@@ -14,30 +14,41 @@ from winnow.search.schedulers.pausing import Pausing
 from winnow.search.settings import Settings
 
 
-class Costs:
-    """The known costs of each trial."""
+class Standings:
+    """The objectives of each trial besides the first one, and the order of trials by all of them.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The settings of the search.
+        rungs: The epochs at which trials are compared.
+    """
+
+    def __init__(self, settings: Settings, rungs: Iterable[int]) -> None:
         self._settings = settings
-        self._names = settings.costs
+        self._attributes = {rung: settings.attributes(rung) for rung in rungs}
+        self._names = {name for names in self._attributes.values() for name in names}
         self._figures: dict[int, dict[str, Any]] = {}
 
     def note(self, trial: int, figures: Mapping[str, Any]) -> None:
-        """Add the costs of a trial that are known now.
+        """Add the objectives of a trial that are known now.
 
         Args:
             trial: Number of the trial.
-            figures: Figures by name; those that are None or are not costs of the search are ignored.
+            figures: Figures by the names of their attributes; those that are None or that no rung compares are ignored.
         """
         known = self._figures.setdefault(trial, {})
-        known.update({name: figures[name] for name in self._names if figures.get(name) is not None})
+        known.update({name: value for name, value in figures.items() if name in self._names and value is not None})
 
-    def places(self, values: Mapping[int, float]) -> dict[int, int]:
-        """Return the place of each trial in the order by dominance, from 0; `values` are the metrics by trial."""
-        trials = list(values)
-        costs = [[self._figures.get(trial, {}).get(name) for name in self._names] for trial in trials]
-        order = self._settings.ranking(list(values.values()), costs)
-        return {trials[index]: place for place, index in enumerate(order)}
+    def places(self, rung: int, values: Mapping[int, float]) -> dict[int, int]:
+        """Return the place of each trial in the order by dominance, from 0.
+
+        Args:
+            rung: Epoch of the rung.
+            values: The first objective of each trial after this epoch, by its number.
+        """
+        trials, names = list(values), self._attributes[rung]
+        known = [self._figures.get(trial, {}) for trial in trials]
+        rows = [[values[trial], *map(figures.get, names)] for trial, figures in zip(trials, known, strict=True)]
+        return {trials[index]: place for place, index in enumerate(self._settings.ranking(rows))}
 
 
 class FrontAsha(Asha):
@@ -45,16 +56,16 @@ class FrontAsha(Asha):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-        self._costs = Costs(settings)
+        self._standing = Standings(settings, self.rungs)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
-        """Note the costs of a trial, by which it is compared with others.
+        """Note objectives of a trial, by which it is compared with others.
 
         Args:
             trial: Number of the trial.
-            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+            figures: Figures by attribute, such as `multiply_adds` or `validation_macro_f1@3`; see `Settings.attributes`.
         """
-        self._costs.note(trial, figures)
+        self._standing.note(trial, figures)
 
     def num_better(self, trial: int, epoch: int) -> int:
         """Return how many of the trials at a rung come before this one in the order by dominance.
@@ -63,7 +74,7 @@ class FrontAsha(Asha):
             trial: Number of the trial.
             epoch: Epoch of the rung, from 1.
         """
-        return self._costs.places(self._values[epoch])[trial]
+        return self._standing.places(epoch, self._values[epoch])[trial]
 
 
 class FrontPausing(Pausing):
@@ -72,19 +83,19 @@ class FrontPausing(Pausing):
     def __init__(self, settings: Settings) -> None:
         halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
         super().__init__(*halving, settings.pauses_early)
-        self._costs = Costs(settings)
+        self._standing = Standings(settings, self.rungs)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
-        """Note the costs of a trial, by which it is compared with others.
+        """Note objectives of a trial, by which it is compared with others.
 
         Args:
             trial: Number of the trial.
-            figures: Figures by name, such as `multiply_adds` or `epoch_seconds`.
+            figures: Figures by attribute, such as `multiply_adds` or `validation_macro_f1@3`; see `Settings.attributes`.
         """
-        self._costs.note(trial, figures)
+        self._standing.note(trial, figures)
 
     def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
         """Return, for each trial whose last rung this is, how many of `values` come before its own."""
         waiting = self._at_their_last(rung, trials, values)
-        places = self._costs.places(values) if waiting else {}
+        places = self._standing.places(rung, values) if waiting else {}
         return {trial: places[trial] for trial in waiting}

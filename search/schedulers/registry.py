@@ -16,7 +16,7 @@ def make_scheduler(settings: Settings, pauses: bool) -> Asha:
         pauses: Whether trials pause at the rungs, because the sampler decides which one is resumed (`SamplerSpec.pauses`). Otherwise
             successive halving stops them there.
     """
-    if settings.costs:
+    if settings.further:
         return FrontPausing(settings) if pauses else FrontAsha(settings)
     halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
     return Pausing(*halving, settings.pauses_early) if pauses else Asha(*halving)

@@ -140,7 +140,8 @@ def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunCh
         words.append("An extended search ends with its trials or its time: `stop_when` of the run no longer applies.")
     if spec_of(settings.sampler).finite:
         check_grid(changed)
-    check_objective(changed, settings.objective)
+    for objective in settings.ranked_by:
+        check_objective(changed, objective)
     if settings.grace_epochs > settings.max_epochs:
         settings = settings.changed(grace_epochs=settings.max_epochs)
     return AmendedRun(
@@ -174,7 +175,8 @@ def _changed_space(space: Space, changes: RunChanges) -> Space:
 
 def _check_same_aims(old: Space, new: Space) -> None:
     """Raise InputError if the new space has different limits or objectives: earlier trials were judged by those of the run."""
-    if old.settings.costs != new.settings.costs:
+    before_and_after = [each.settings.ranked_by if each.settings.objectives else None for each in (old, new)]
+    if before_and_after[0] != before_and_after[1]:
         raise InputError(
             "search.objectives: the objectives of a run cannot change, since its trials were judged by them; start a new run "
             "(winnow search), with --warm-start to use its trials"

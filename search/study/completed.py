@@ -23,10 +23,10 @@ class CompletedTrial:
     """Number of the trial; the lowest one if its config ran several times."""
     config: dict[str, Any]
     value: float
-    """The objective; the mean over the repeats of the config."""
+    """The first objective; the mean over the repeats of the config."""
     micro_batches: int
-    costs: tuple[float | None, ...] = ()
-    """The costs that are minimized beside the objective; means like the objective."""
+    further: tuple[float | None, ...] = ()
+    """The other objectives; means like the first one."""
     repeats: tuple[int, ...] = ()
     """Numbers of all trials with this config, ascending, if there are several."""
 
@@ -37,7 +37,7 @@ class Completed:
 
     Attributes:
         winners: All completed trials except the baseline. With several objectives, only the trials on the Pareto front: first the
-            best by the metric, then repeatedly the one that is farthest from those already listed.
+            best by the first objective, then repeatedly the one that is farthest from those already listed.
         baseline: The trial that trained the baseline, if there is one.
     """
 
@@ -62,7 +62,7 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
             trial.user_attrs["config"],
             trial.value,
             trial.user_attrs.get("micro_batches", 1),
-            tuple(trial.user_attrs.get(cost) for cost in settings.costs),
+            tuple(map(trial.user_attrs.get, settings.attributes(max(trial.intermediate_values, default=0)))),
         )
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
@@ -72,9 +72,9 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
     sign = -1 if settings.direction == "maximize" else 1
     completed.sort(key=lambda trial: (sign * trial.value, trial.number))
     winners = [trial for trial in completed if may_win(trial.config, baseline)]
-    if settings.costs:
-        values, costs = [trial.value for trial in winners], [trial.costs for trial in winners]
-        winners = [winners[index] for index in front(values, costs, settings.direction == "maximize")]
+    if settings.further:
+        values = [(trial.value, *trial.further) for trial in winners]
+        winners = [winners[index] for index in front(values, settings.ranked_by)]
     return Completed(
         winners=winners,
         baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
@@ -88,5 +88,5 @@ def _as_one(repeats: Sequence[CompletedTrial]) -> CompletedTrial:
         return first
     value = mean_of_repeats([trial.value for trial in repeats])
     assert value is not None  # completed trials have one
-    costs = tuple(mean_of_repeats(of_trials) for of_trials in zip(*(trial.costs for trial in repeats), strict=True))
-    return replace(first, value=value, costs=costs, repeats=tuple(trial.number for trial in repeats))
+    further = tuple(mean_of_repeats(each) for each in zip(*(trial.further for trial in repeats), strict=True))
+    return replace(first, value=value, further=further, repeats=tuple(trial.number for trial in repeats))

@@ -191,6 +191,7 @@ class Ledger(TrialBook):
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
         number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
+        self.scheduler.note_figures(number, self._record.metrics_of(trial, report))
         continues = self._may_continue(number, report, value) and not report["last"]
         excess = self._times.excess(number, report)
         ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
@@ -266,7 +267,7 @@ class Ledger(TrialBook):
         if frozen.state.is_finished():
             self._tally.add(number, TrialStatus(attrs["status"]), frozen.value if inside else None, attrs["config"])
             return
-        self._open[number] = open_trial(frozen)
+        self._open[number] = open_trial(frozen, self.settings.further_metrics)
         if not inside:
             self._end(self._open[number], TrialStatus.STOPPED, reason=OUTSIDE)
 
@@ -276,6 +277,7 @@ class Ledger(TrialBook):
         for trial, line, is_new in self._record.catch_up(self._open):
             number, epoch = line["trial"], line["epoch"]
             if is_new:
+                self.scheduler.note_figures(number, self._record.metrics_of(trial, line))
                 self.scheduler.record(number, epoch, trial.values[epoch])
             decisions[number] = line["decision"]
             excess = self._times.excess(number, line)

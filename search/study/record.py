@@ -21,7 +21,7 @@ import math
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
-from winnow.search.settings import Direction, Settings
+from winnow.search.settings import Direction, Settings, attribute
 from winnow.search.storage.clock import not_before, now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, repair_journal
@@ -168,6 +168,7 @@ class Record:
     def __init__(self, folder: RunFolder, settings: Settings) -> None:
         self.folder = folder
         self._objective = settings.objective
+        self._metrics = settings.further_metrics
         guard = WriteGuard()
         self._journal, self._storage, self.study = open_study(folder, settings.direction, guard)
         self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
@@ -211,25 +212,47 @@ class Record:
             report: The figures of the epoch.
 
         Returns:
-            The objective; NaN if the training diverged, or if the objective is not a finite number for these weights.
+            The objective; NaN if the training diverged, or if a metric among the objectives is not a finite number for these weights.
         """
         if report["diverged"]:
             return math.nan
-        # The value recorded for the kept epoch is that epoch's own: its weights were kept when it was recorded.
-        value = trial.values.get(report.get("weights_epoch", report["epoch"]), report.get(self._objective))
-        return math.nan if value is None else float(value)
+        kept = report.get("weights_epoch", report["epoch"])
+        if kept in trial.values:  # that epoch's own value: its weights were kept when it was recorded
+            return trial.values[kept]
+        own = [report.get(name) for name in (self._objective, *self._metrics)]
+        return float(own[0]) if all(value is not None and math.isfinite(value) for value in own) else math.nan
 
     def no_value(self, line: Mapping[str, Any]) -> str:
-        """Return the error of a trial that ends because its objective has no value.
+        """Return the error of a trial that ends because an objective has no value.
 
         Args:
             line: The line of its last epoch.
         """
         epoch = line.get("weights_epoch", line["epoch"])
         return (
-            f"{self._objective} has no value for the weights of epoch {epoch}: it is not a finite number there, so the trial "
-            "cannot be compared with others"
+            f"{' or '.join((self._objective, *self._metrics))} has no value for the weights of epoch {epoch}: it is not a finite number "
+            "there, so the trial cannot be compared with others"
         )
+
+    def metrics_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> dict[str, float]:
+        """Return the metrics of a trial after an epoch that are objectives besides the first one, of the weights kept so far.
+
+        Args:
+            trial: The open trial, with the metrics of its earlier epochs.
+            report: The figures of the epoch.
+
+        Returns:
+            Values by the attributes that hold them in the study; empty if `value_of` is NaN.
+        """
+        epoch = report["epoch"]
+        kept = self._kept_metrics(trial, report)
+        return {attribute(name, epoch): value for name, value in kept.items()}
+
+    def _kept_metrics(self, trial: OpenTrial, report: Mapping[str, Any]) -> dict[str, float]:
+        if not self._metrics or not math.isfinite(self.value_of(trial, report)):
+            return {}
+        kept = report.get("weights_epoch", report["epoch"])
+        return trial.metrics[kept] if kept in trial.metrics else {name: float(report[name]) for name in self._metrics}
 
     def write_epoch(
         self,
@@ -240,7 +263,7 @@ class Record:
         rung: int | None = None,
         decision: str | None = None,
     ) -> dict[str, Any]:
-        """Record an epoch: its line, and in phase `search` its value if it has one.
+        """Record an epoch: its line, and in phase `search` its objectives if they have values.
 
         Args:
             phase: `search` or `audit`.
@@ -256,13 +279,19 @@ class Record:
         line = epoch_line(phase, assignment.seed, report, trial=assignment.number, rung=rung, decision=decision)
         self._lines.add(line)
         if phase == "search" and not line["diverged"]:
-            self._write_value(trial, report["epoch"], value)
+            self._write_values(trial, report, value)
         return line
 
-    def _write_value(self, trial: OpenTrial, epoch: int, value: float) -> None:
-        """Make the second write of an epoch. An epoch without a value counts, but the study has nothing of it."""
+    def _write_values(self, trial: OpenTrial, report: Mapping[str, Any], value: float) -> None:
+        """Make the second write of an epoch. The value comes last: once it is in the study, the epoch counts as recorded.
+
+        An epoch without a value counts, but the study has nothing of it.
+        """
+        epoch = report["epoch"]
         if math.isfinite(value):
+            self.write_attrs(trial.assignment.number, **self.metrics_of(trial, report))
             self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
+        trial.metrics[epoch] = self._kept_metrics(trial, report)
         trial.epoch = epoch
         trial.values[epoch] = value
 
@@ -319,7 +348,7 @@ class Record:
             value = self.value_of(trial, line)
             is_next = line["epoch"] == trial.epoch + 1 and not line["diverged"]
             if is_next:
-                self._write_value(trial, line["epoch"], value)
+                self._write_values(trial, line, value)
             else:
                 trial.values.setdefault(line["epoch"], value)  # of an epoch without a value
             yield trial, line, is_next and math.isfinite(value)
@@ -370,10 +399,16 @@ def ending(line: Mapping[str, Any], value: float) -> TrialStatus:
     return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
 
 
-def open_trial(frozen: FrozenTrial) -> OpenTrial:
-    """Return a trial of the study in the form in which the ledger continues it, with the same number and seed."""
+def open_trial(frozen: FrozenTrial, metrics: Sequence[str] = ()) -> OpenTrial:
+    """Return a trial of the study in the form in which the ledger continues it, with the same number and seed.
+
+    Args:
+        frozen: The trial in the study.
+        metrics: The objectives besides the first one that are metrics. Default: there are none.
+    """
     values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
     epoch = max(values, default=0)
     pieces = attrs.get("micro_batches", 1)
     assignment = Assignment(frozen.number, attrs["seed"], attrs["config"], epoch, attrs["source"], pieces)
-    return OpenTrial(assignment, epoch, values, attrs.get("worker_losses", 0))
+    by_epoch = {each: {name: attrs[attribute(name, each)] for name in metrics} for each in values}
+    return OpenTrial(assignment, epoch, values, attrs.get("worker_losses", 0), by_epoch)

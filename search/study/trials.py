@@ -49,12 +49,14 @@ class OpenTrial:
         epoch: Its last recorded epoch; 0 before the first.
         values: Objective by epoch; NaN for an epoch without a value.
         losses: How often its worker was lost.
+        metrics: `Settings.further_metrics` by epoch, each by its name; like `values` they are of the weights kept so far.
     """
 
     assignment: Assignment
     epoch: int = 0
     values: dict[int, float] = field(default_factory=dict)
     losses: int = 0
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @property
     def continued(self) -> Assignment:

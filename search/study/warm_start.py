@@ -7,12 +7,15 @@ not counted, do not appear in its rungs or results, and their configs are not ru
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.search.settings import attribute
 from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
+from winnow.spaces.epoch_figures import OBJECTIVES, in_words, kept_values
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.limits import LIMITED
 from winnow.spaces.space import Space
@@ -20,7 +23,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
-    from winnow.reports.run_data import RunFacts
+    from winnow.reports.run_data import RunFacts, RunRecords
     from winnow.spaces.schema import Limits
 
 
@@ -44,8 +47,8 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
         The trials, and the facts about them to record in the new run.
 
     Raises:
-        InputError: The trials were measured differently (data, split, epochs or objective), none of them lies in the space, or none
-            has a cost that the new search minimizes.
+        InputError: The trials were measured differently (data, split, epochs or an objective), none of them lies in the space, or
+            none has a value of one of the further objectives of the new search.
     """
     from winnow.reports.reading.run import read_records
     from winnow.reports.run_data import RunFacts
@@ -58,14 +61,17 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
     limits = space.settings.limits
     feasible = [trial for trial in ended if _is_feasible(trial, limits)]
     inside = [trial for trial in feasible if express(space, trial.user_attrs["config"]) is not None]
-    for cost in space.settings.costs:
-        if inside and not any(cost in trial.user_attrs for trial in inside):
-            raise InputError(f"--warm-start {old_run}: none of its trials has a {cost}, which this search minimizes")
+    figures = [_figures(old, trial, space.settings.further) for trial in inside]
+    for name in space.settings.further:
+        if inside and not any(key.partition("@")[0] == name for known in figures for key in known):
+            raise InputError(
+                f"--warm-start {old_run}: none of its trials has a {name}, which is an objective of this search"
+            )
     if not inside:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they contain no information about it"
         )
-    lines = tuple(json_line(_line(trial)).rstrip("\n") for trial in inside)
+    lines = tuple(json_line(_line(*each)).rstrip("\n") for each in zip(inside, figures, strict=True))
     facts = {
         "run": old.name,
         "path": str(path.resolve()),
@@ -86,9 +92,12 @@ def _is_feasible(trial: Trial, limits: Limits | None) -> bool:
 
 
 def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
+    from winnow.reports.facts import measure
     from winnow.reports.text.compare import protocol_differences
 
     mismatches = [(row["key"], *row["values"]) for row in protocol_differences([old, new])]
+    further = [(in_words(name), measure(old, name), measure(new, name)) for name in new.further]
+    mismatches += [each for each in further if each[1] != each[2]]
     if old.settings.get("seed") != new.settings.get("seed"):
         # The seed of a search decides its validation split.
         mismatches.append(("seed, and so the validation images", old.settings.get("seed"), new.settings.get("seed")))
@@ -99,12 +108,24 @@ def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
         )
 
 
-def _line(trial: Trial) -> dict[str, Any]:
+def _figures(old: RunRecords, trial: Trial, further: Sequence[str]) -> dict[str, float]:
+    """Return the costs of a trial, and the metrics among the further objectives after each epoch, by their attributes."""
+    from winnow.reports.tables.trials import epochs_of_trial
+
+    figures = {figure: trial.user_attrs[figure] for figure in LIMITED.values() if figure in trial.user_attrs}
+    rule = trial.user_attrs["config"].get("weights", "last")
+    for name in (each for each in further if each in OBJECTIVES):
+        kept = kept_values(rule, name, epochs_of_trial(old, trial.number))
+        figures |= {attribute(name, epoch): value for epoch, value in kept.items()}
+    return figures
+
+
+def _line(trial: Trial, figures: dict[str, float]) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "state": trial.state.name,
         "value": trial.value,
         "values": trial.intermediate_values,
         "config": trial.user_attrs["config"],
-        "figures": {figure: trial.user_attrs[figure] for figure in LIMITED.values() if figure in trial.user_attrs},
+        "figures": figures,
     }

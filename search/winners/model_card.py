@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
+from winnow.reports.tables.front import tested_columns
 from winnow.reports.text import wording as words
 from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import left_out, seeds_text
@@ -15,6 +16,7 @@ from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_vali
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
 from winnow.search.storage.run_folder import RunFolder
+from winnow.spaces.epoch_figures import name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -156,6 +158,11 @@ def _figures(
                 else f", which is {words.difference_text(run, gain)}{ends} better than the baseline's."
             )
         )
+    lines += [
+        f"- The search also optimized another metric: {words.figure_words(name)} {words.figure_text(name, row[name])}."
+        for name in tested_columns(run)[1:]
+        if name != name_on_test_images(run.objective)
+    ]
     if row["search_accuracy"] is not None:
         lines.append(
             f"- The search measured {words.percent(row['search_accuracy'])} on its validation images"

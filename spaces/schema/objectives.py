@@ -1,15 +1,14 @@
-"""The objectives of a search: the metric that ranks trials, and the costs that are minimized along with it."""
+"""The objectives of a search: the metric that ranks trials, and the metrics and costs that are optimized along with it."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-from winnow.spaces.epoch_figures import OBJECTIVES, QUALITY
+from winnow.spaces.epoch_figures import BETTER
 from winnow.spaces.schema.fields import Metric, Strict
 from winnow.spaces.schema.limits import LIMITED
 
 Cost = Literal["parameters", "multiply_adds", "latency_ms", "epoch_seconds"]
-_MAXIMIZED = {figure.name for figure in QUALITY if figure.name in OBJECTIVES and figure.better == "high"}
 
 
 class Minimized(Strict):
@@ -40,7 +39,7 @@ def name_of(objective: str | Minimized | Maximized) -> str:
 
 
 def check_objectives(objectives: Objectives) -> None:
-    """Check that the objectives are one metric followed by costs.
+    """Check that the objectives are several different ones, of which the first is a metric, and that their directions are right.
 
     Raises:
         ValueError: They are not, or a direction is the wrong one for its figure.
@@ -51,18 +50,23 @@ def check_objectives(objectives: Objectives) -> None:
         raise ValueError(
             f"`objectives` needs at least two; write a single one as `objective: {names[0] if names else '...'}`"
         )
-    if names[0] not in metrics or any(name not in costs for name in names[1:]):
+    if names[0] not in metrics:
         raise ValueError(
-            f"the first objective must be a metric ({', '.join(metrics)}) and the others must be costs ({', '.join(costs)}), "
+            f"the first objective must be a metric ({', '.join(metrics)}); the others may be metrics or costs ({', '.join(costs)}), "
             f"but got {', '.join(names)}"
         )
     if len(set(names)) < len(names):
         raise ValueError(f"each objective may be listed only once, but got {', '.join(names)}")
     for objective, name in zip(objectives, names, strict=True):
-        if isinstance(objective, Minimized if name in _MAXIMIZED else Maximized):
-            raise ValueError(f"{name} must be {'maximized' if name in _MAXIMIZED else 'minimized'}")
+        is_maximized = BETTER.get(name) == "high"
+        if isinstance(objective, Minimized if is_maximized else Maximized):
+            raise ValueError(f"{name} must be {'maximized' if is_maximized else 'minimized'}")
 
 
-def costs_of(objectives: Objectives | None) -> list[str]:
-    """Return the figures of a trial that are minimized along with the metric, such as `num_parameters`; none for a single objective."""
-    return [LIMITED[name_of(objective)] for objective in (objectives or [])[1:]]
+def further_of(objectives: Objectives | None) -> list[str]:
+    """Return the figures of a trial that rank it besides the first objective; none for a single objective.
+
+    They have the names of their columns in the table `trials`: a metric such as `validation_macro_f1`, a cost such as `num_parameters`.
+    """
+    names = [name_of(objective) for objective in (objectives or [])[1:]]
+    return [LIMITED.get(name, name) for name in names]

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Metric, Strict
-from winnow.spaces.schema.limits import Limits
-from winnow.spaces.schema.objectives import Objectives, check_objectives, costs_of, name_of
+from winnow.spaces.schema.limits import LIMITED, Limits
+from winnow.spaces.schema.objectives import Objectives, check_objectives, further_of, name_of
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
     f"{k}: {spec.summary}" for k, spec in SAMPLERS.items()
@@ -53,7 +53,7 @@ class SearchSettings(Strict):
     objective: Metric = "validation_accuracy"
     """Metric that ranks the trials, computed on the validation images. `validation_own_metric` is the value of the function that the key `own_metric` names; a space may also name the function here, as `package.module:function`."""
     objectives: Objectives | None = None
-    """Several objectives instead of one: a validation metric, followed by costs to minimize. The winners are the Pareto front."""
+    """Several objectives instead of one: a metric, which ranks the trials as `objective` does, followed by further metrics and costs. The winners are the Pareto front."""
     sampler: Annotated[SamplerName, Field(description=_SAMPLER_TEXT)] = DEFAULT_SAMPLER
     grace_epochs: Count | None = None
     """First rung, in epochs: no trial is paused or stopped earlier. If not set, it is a sixteenth of the training. Samplers that pause trials then also use earlier rungs, if their ranking agrees with that of later ones."""
@@ -93,9 +93,19 @@ class SearchSettings(Strict):
         return self
 
     @property
+    def further(self) -> list[str]:
+        """The figures of a trial that rank it besides the first objective; none for a single objective. See `further_of`."""
+        return further_of(self.objectives)
+
+    @property
+    def ranked_by(self) -> list[str]:
+        """All objectives, the first one first, by their columns in the table `trials`."""
+        return [name_of(self.objectives[0]) if self.objectives else self.objective, *self.further]
+
+    @property
     def costs(self) -> list[str]:
-        """The figures of a trial that are minimized along with the metric, such as `num_parameters`; none for a single objective."""
-        return costs_of(self.objectives)
+        """The objectives that are costs of a network, such as `num_parameters`, and not metrics."""
+        return [name for name in self.further if name in LIMITED.values()]
 
 
 DEFAULT_TOP = 3

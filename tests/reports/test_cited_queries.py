@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.helpers.fronts import make_front_run
 from tests.helpers.make_run import make_run
 from tests.reports.test_cited_numbers import opened, uncited
 from tests.search.cli.test_cli import winnow  # noqa: F401
@@ -234,7 +235,7 @@ def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
     info = front_info(run, "num_parameters")
     found = rows(run, "front-num_parameters")
     assert [(row["num_parameters"], row["objective"]) for row in found] == list(
-        zip(info.cost, info.objective, strict=True)
+        zip(info.further, info.objective, strict=True)
     )
     assert {row["trial"] for row in found if row["rank"] is not None} == {info.trials[place] for place in info.front}
     assert rows(run, "memory-weights") == rows(run, "audit") == []
@@ -247,6 +248,22 @@ def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
         (str(row["rank"]), str(row["trial"]), wording.cost_text("num_parameters", row["num_parameters"]), wording.percent(row["test_accuracy"]))
         for row in ranked
     ]  # fmt: skip
+
+
+def test_fronts_of_metrics_cite_queries(tmp_path: Path) -> None:
+    error = "validation_calibration_error"
+    objectives = ["validation_accuracy", {"minimize": error}, {"minimize": "parameters"}]
+    run = reports.read(make_front_run(tmp_path / "one", objectives, stage="retrained"))
+    info = front_info(run, error)
+    found = rows(run, f"front-{error}")
+    assert [(row[error], row["objective"]) for row in found] == list(zip(info.further, info.objective, strict=True))
+    members = [row for row in found if row["rank"] is not None]
+    assert {row["trial"] for row in members} == {info.trials[place] for place in info.front}
+    tested = {(row["test_calibration_error"], row["test_accuracy"], row["trial"]) for row in members}
+    assert {each for each in tested if each[0] is not None} == set(info.tested)
+    table = run.rows("front")
+    columns = ("rank", "trial", "objective", error, "num_parameters", "test_accuracy", "test_calibration_error")
+    assert rows(run, "front") == [{name: row[name] for name in columns} for row in table]
 
 
 def test_the_same_query_in_duckdb_beside_the_files(run: reports.RunData, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,7 @@ def test_stopped_trials_do_not_hide_that_all_others_failed(tmp_path):
 @pytest.mark.parametrize("trial", [0, None])
 def test_no_repeat_of_the_baseline_is_a_winner(trial: int | None) -> None:
     """With `--repeats` several trials may have the config of the baseline; a front is chosen without all of them."""
-    run = SimpleNamespace(study={"space": {"baseline": "mine"}}, space_changed=False, maximize=True, costs=())
+    run = SimpleNamespace(study={"space": {"baseline": "mine"}}, space_changed=False, maximize=True, further=())
     configs = ['{"lr": 1, "depth": 2}', '{"depth": 2, "lr": 1}', '{"lr": 3, "depth": 2}']
     rows = [
         {"trial": number, "status": TrialStatus.COMPLETED, "in_space": True, "objective": 0.5, "config": config}

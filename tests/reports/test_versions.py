@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.helpers.fronts import make_front_run
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.figures.front import front_info
 from winnow.reports.reading.parquet_reader import ADDED, OF_OBJECTIVE, read_table
 from winnow.reports.schemas import SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.tables.parquet import write_tables
@@ -76,6 +78,24 @@ def test_a_newer_version_is_refused(run, tmp_path):
     said = rf"winners\.parquet: the tables have schema_version {SCHEMA_VERSION + 1}, .* up to {SCHEMA_VERSION}; upgrade"
     with pytest.raises(InputError, match=said):
         reports.read(folder)
+
+
+def test_a_front_from_before_it_had_metrics_is_read(tmp_path):
+    """Version 6, whose fronts were of accuracy and costs."""
+    folder = make_front_run(tmp_path / "one", ["validation_accuracy", {"minimize": "parameters"}], stage="retrained")
+    run = reports.read(folder)
+    write_tables(run, folder / "report")
+    file = folder / "report" / "front.parquet"
+    table = pq.read_table(file)
+    added = list(ADDED[7]["front"])
+    older = table.drop_columns(added)
+    pq.write_table(older.replace_schema_metadata({**table.schema.metadata, b"winnow.schema_version": b"6"}), file)
+    alone = reports.read(folder / "report")
+    assert alone.table("front").column_names == table.column_names
+    assert alone.table("front").select(older.column_names).equals(run.table("front").select(older.column_names))
+    assert all(row[name] is None for row in alone.rows("front") for name in added)
+    assert front_info(alone, "num_parameters") == front_info(run, "num_parameters")
+    assert front_info(run, "num_parameters").tested
 
 
 def test_a_report_that_is_not_whole(run, tmp_path):

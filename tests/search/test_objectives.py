@@ -60,6 +60,29 @@ def test_losses_that_are_measured_alike_are_compared(loss: Any) -> None:
     settings_for(space(loss), objective="validation_loss")
 
 
+@pytest.mark.parametrize("first", ["validation_accuracy", "validation_macro_f1"])
+def test_each_of_several_objectives_must_be_able_to_compare_trials(first: str) -> None:
+    """What is asked of the only objective is asked of every further metric too."""
+
+    def several(further: str, loss: Any, **keys: Any) -> Space:
+        tree = {**space(loss).tree, "search": {"objectives": [first, further, "parameters"]}, **keys}
+        return Space.from_tree(tree, "own.yaml")
+
+    unlike = {"choice": {**CE, "margin": {}}}
+    with pytest.raises(
+        InputError, match=r"own\.yaml: the objective validation_loss cannot compare trials here.*margin"
+    ):
+        settings_for(several("validation_loss", unlike))
+    settings_for(several("validation_auroc", unlike))
+    settings_for(several("validation_loss", {"name": "margin"}))
+    with pytest.raises(
+        InputError, match="the objective validation_own_metric needs one function in the key own_metric"
+    ):
+        settings_for(several("validation_own_metric", {"name": "margin"}))
+    settings = settings_for(several("validation_own_metric", {"name": "margin"}, own_metric="mine:metric"))
+    assert settings.ranked_by == [first, "validation_own_metric", "num_parameters"]
+
+
 def test_a_list_of_class_weights_must_fit_the_classes() -> None:
     weights = {"choice": ["none", [1.0, 2.0]]}
     with pytest.raises(InputError, match=r"loss\.class_weights: needs one weight for each of the 3 classes, but got 2"):

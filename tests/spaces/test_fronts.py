@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from winnow.spaces.fronts import front, gains, hypervolume, layers, non_dominated, ranked, spread_order
+from winnow.spaces.epoch_figures import BETTER, OBJECTIVES
+from winnow.spaces.fronts import front, gain, gains, hypervolume, layers, non_dominated, ranked, spread_order
 
 
 def test_non_dominated_follows_the_definition():
@@ -32,11 +33,28 @@ def test_a_front_is_ordered_so_that_each_start_covers_it():
 
 
 def test_costs_are_compared_by_their_logarithm_and_unknown_ones_are_neutral():
-    points = gains([0.5, 0.6, 0.7], [[10], [None], [1000]], maximize=True)
+    points = gains([(0.5, 10), (0.6, None), (0.7, 1000)], ["validation_accuracy", "num_parameters"])
     assert points[:, 0].tolist() == [0.5, 0.6, 0.7]
     assert points[:, 1] == pytest.approx([-np.log(10), -np.log(100), -np.log(1000)])
-    assert front([0.5, 0.4, 0.7], [[10], [20], [1000]], maximize=True) == [2, 0]
-    assert front([0.5, 0.4, 0.7], [[10], [20], [1000]], maximize=False) == [1, 0]
+    values = [(0.5, 10), (0.4, 20), (0.7, 1000)]
+    assert front(values, ["validation_accuracy", "num_parameters"]) == [2, 0]
+    assert front(values, ["validation_loss", "num_parameters"]) == [1, 0]
+
+
+def test_metrics_are_compared_by_their_values_in_their_own_direction():
+    """An unknown one counts as the median, one of 0 has no logarithm."""
+    names = ["validation_loss", "validation_macro_f1", "validation_calibration_error"]
+    points = gains([(2.0, 0.5, 0.0), (1.0, None, 0.1), (3.0, 0.7, 0.4)], names)
+    assert points.tolist() == [[-2.0, 0.5, 0.0], [-1.0, 0.6, -0.1], [-3.0, 0.7, -0.4]]
+    assert [gain(0.25, name) for name in OBJECTIVES] == [
+        0.25 if BETTER[name] == "high" else -0.25 for name in OBJECTIVES
+    ]
+    values = [(0.9, 0.5, 0.2), (0.8, 0.6, 0.3), (0.8, 0.6, 0.2), (0.7, 0.5, 0.1)]
+    # The second is dominated by the third alone, and only if a high macro F1 and a low error are good.
+    assert set(front(values, ["validation_accuracy", *names[1:]])) == {0, 2, 3}
+    assert set(front([row[:2] for row in values], ["validation_accuracy", "validation_macro_f1"])) == {0, 1, 2}
+    assert set(front([row[::2] for row in values], ["validation_accuracy", names[2]])) == {0, 3}
+    assert gains([], names).shape == (0, 3)
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2, 3])

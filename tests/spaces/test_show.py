@@ -45,6 +45,14 @@ def test_rows_of_parameters() -> None:
     assert rows["model.head"].values == "[], [64], [128]"
 
 
+def test_the_settings_name_the_first_objective_and_all_of_them() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    console.print(show.render(catalog.load("digits", ["search.objectives=[validation_macro_f1, validation_loss]"])))
+    text = console.file.getvalue()
+    assert "validation_macro_f1, sampler" in text
+    assert "objectives: validation_macro_f1, validation_loss; the winners are the Pareto front" in text
+
+
 def test_size_and_share_of_what_cannot_be_built() -> None:
     base = {"data": "digits", "epochs": 1, "batch_size": 8, "optimizer": {"name": "adam", "lr": 0.1}}
     pools = {"filters": 8, "pool": {"choice": ["max", "none"]}}

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tests.helpers.html import page_text
 from tests.search.operations.test_search import start, winnow
 from winnow import reports
 from winnow.reports.figures.front import front_info
+from winnow.reports.reading.journal import read_trials
 from winnow.search.data.source import Source
 from winnow.search.operations.checks import load_checked
 from winnow.spaces import catalog
@@ -55,7 +57,8 @@ def rows(name: str) -> list[dict]:
 def test_a_front_is_searched_retrained_reported_and_exported(space, capsys):
     assert winnow("run", str(space), "--name", "r", "--set", "search.objectives=[validation_accuracy, parameters]") == 0
     trials = [row for row in rows("trials") if row["status"] == "completed"]
-    points = gains([row["objective"] for row in trials], [[row["num_parameters"]] for row in trials], maximize=True)
+    values = [(row["objective"], row["num_parameters"]) for row in trials]
+    points = gains(values, ["validation_accuracy", "num_parameters"])
     expected = {row["trial"] for row, kept in zip(trials, non_dominated(points), strict=True) if kept}
     front = rows("front")
     assert {row["trial"] for row in front} == expected
@@ -67,7 +70,7 @@ def test_a_front_is_searched_retrained_reported_and_exported(space, capsys):
     run = reports.read(Path("runs/r"))
     info = front_info(run, "num_parameters")
     assert {info.trials[i] for i in info.front} == expected
-    assert np.all(np.diff([info.cost[i] for i in info.front]) >= 0)
+    assert np.all(np.diff([info.further[i] for i in info.front]) >= 0)
     assert len(info.tested) == len(front)
     page = Path("runs/r/report/report.html").read_text()
     assert f"The front of validation accuracy and parameters has {len(front)} trial" in page
@@ -80,6 +83,58 @@ def test_a_front_is_searched_retrained_reported_and_exported(space, capsys):
     assert winners[about["origin"]["trial"]]["num_parameters"] == smallest
     assert winnow("export", "r", "--max-parameters", "3") == 2
     assert winnow("export", "r", "--max-parameters", "3", "--winner", "1") == 2
+
+
+def test_a_front_of_two_metrics_and_a_cost(space, capsys):
+    """The kept epoch decides about each metric, in the study, the front and the tables; the front is tested by each metric."""
+    error = "validation_calibration_error"
+    objectives = f"search.objectives=[validation_accuracy, {{minimize: {error}}}, parameters]"
+    changes = ("--set", objectives, "--set", "weights=lowest_validation_loss", "--set", "search.grace_epochs=1")
+    assert winnow("run", str(space), "--name", "r", *changes) == 0
+    trials = [row for row in rows("trials") if row["status"] == "completed"]
+    values = [(row["objective"], row[error], row["num_parameters"]) for row in trials]
+    kept = non_dominated(gains(values, ["validation_accuracy", error, "num_parameters"]))
+    expected = {row["trial"] for row, stays in zip(trials, kept, strict=True) if stays}
+    front = {row["trial"]: row for row in rows("front")}
+    assert set(front) == expected
+    study = {trial.number: trial for trial in read_trials(Path("runs/r/study.journal"))[0]}
+    for row in trials:
+        epochs = [each for each in rows("epochs") if each["phase"] == "search" and each["trial"] == row["trial"]]
+        best = min(epochs, key=lambda each: each["validation_loss"])
+        assert (row["objective"], row[error]) == (best["validation_accuracy"], best[error])
+        assert study[row["trial"]].user_attrs[f"{error}@{len(epochs)}"] == best[error]
+    winners = {row["trial"]: row for row in rows("winners")}
+    assert set(winners) == expected
+    for trial, row in front.items():
+        assert row[error] == next(each[error] for each in trials if each["trial"] == trial)
+        assert row["test_accuracy"] == winners[trial]["test_accuracy"] is not None
+        assert row["test_calibration_error"] == winners[trial]["test_calibration_error"] is not None
+    info = front_info(reports.read(Path("runs/r")), error)
+    assert {info.trials[place] for place in info.front} == expected
+    assert len(info.tested) == len(front)
+    page = Path("runs/r/report/report.html").read_text()
+    assert "The front of validation accuracy, validation calibration error and parameters has" in page_text(page)
+    assert f'data-query="front-{error}"' in page
+    capsys.readouterr()
+    assert winnow("show", "r") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"Front of {len(front)} trial" in printed
+    assert "minimizes validation calibration error and parameters" in printed
+    assert winnow("export", "r", "--winner", "1", "--weights-only", "--output", "best") == 0
+    tested = f"{100 * rows('front')[0]['test_calibration_error']:.2f}"
+    card = Path("best/README.md").read_text().replace("\u00a0", " ")
+    assert f"- The search also optimized another metric: test calibration error {tested} %." in card
+    before = rows("front")
+    assert winnow("extend", "r", "--trials", "2") == 0
+    assert winnow("report", "r") == 0
+    trials = [row for row in rows("trials") if row["status"] == "completed"]
+    assert len(rows("trials")) == 8
+    values = [(row["objective"], row[error], row["num_parameters"]) for row in trials]
+    kept = non_dominated(gains(values, ["validation_accuracy", error, "num_parameters"]))
+    assert {row["trial"] for row in rows("front")} == {
+        row["trial"] for row, stays in zip(trials, kept, strict=True) if stays
+    }
+    assert {row["trial"] for row in rows("front")} - {6, 7} <= {row["trial"] for row in before}
 
 
 def test_a_search_keeps_to_its_limits_and_says_so(space, capsys):

@@ -25,20 +25,30 @@ def handlers():
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_is_handled_afterwards(number):
     done = []
-    with pytest.raises(KeyboardInterrupt), held_signals():
-        signal.raise_signal(number)
-        done.append("the shutdown is whole")
+
+    def shut_down():
+        with held_signals():
+            signal.raise_signal(number)
+            done.append("the shutdown is whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        shut_down()
     assert done
     assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * 2
 
 
 def test_a_second_signal_interrupts_a_shutdown_that_hangs():
     done = []
-    with pytest.raises(KeyboardInterrupt), held_signals():
-        signal.raise_signal(signal.SIGINT)
-        done.append("still held")
-        signal.raise_signal(signal.SIGINT)
-        done.append("never")
+
+    def hang():
+        with held_signals():
+            signal.raise_signal(signal.SIGINT)
+            done.append("still held")
+            signal.raise_signal(signal.SIGINT)
+            done.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        hang()
     assert done == ["still held"]
     assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * 2
 

@@ -62,7 +62,7 @@ def test_the_winners_are_the_front_and_a_crash_changes_nothing(tmp_path, sampler
     winners = completed_trials(folder, space, settings).winners
     ended = [trial for trial in study_of(folder).trials if trial.user_attrs["status"] == "completed"]
     inside = [trial for trial in ended if trial.user_attrs["source"] == "sampler"]
-    points = gains([t.value for t in inside], [[t.user_attrs["multiply_adds"]] for t in inside], maximize=True)
+    points = gains([(t.value, t.user_attrs["multiply_adds"]) for t in inside], settings.ranked_by)
     expected = {trial.number for trial, kept in zip(inside, non_dominated(points), strict=True) if kept}
     assert {winner.number for winner in winners} == expected
     assert winners[0].value == max(trial.value for trial in inside)
@@ -88,6 +88,7 @@ def test_a_small_network_goes_on_although_larger_ones_are_more_accurate(sampler)
 
 
 def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_preferred():
+    _, settings = problem()
     study = optuna.create_study(direction="maximize")
     front = [(0.9, 1e6), (0.8, 1e5), (0.6, 1e4), (0.4, 1e3)]
     for accuracy, cost in [*front, (0.75, 1.1e5), (0.3, 1e6)]:
@@ -95,7 +96,7 @@ def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_p
         study.add_trial(create_trial(value=accuracy, intermediate_values=values, user_attrs={"multiply_adds": cost}))
     best, shown = set(), []
     for seed in range(20):
-        view = scalarized(study, ["multiply_adds"], seed)
+        view = scalarized(study, settings.changed(seed=seed))
         values = [trial.value for trial in view.trials]
         shown.append(values)
         best.add(values.index(max(values)))
@@ -105,7 +106,7 @@ def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_p
         assert all(trial.intermediate_values[1] <= trial.value for trial in view.trials)
     assert best <= {0, 1, 2, 3}
     assert len(best) > 2
-    assert [trial.value for trial in scalarized(study, ["multiply_adds"], 19).trials] == shown[-1]
+    assert [trial.value for trial in scalarized(study, settings.changed(seed=19)).trials] == shown[-1]
     assert study.trials[0].value == 0.9
 
 
@@ -119,7 +120,7 @@ def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
     lines = [json.loads(line) for line in warm_start(str(old.path), space, study).lines]
     assert all(line["figures"]["multiply_adds"] > 0 for line in lines)
     other = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
-    with pytest.raises(InputError, match="none of its trials has a latency_ms, which this search minimizes"):
+    with pytest.raises(InputError, match="none of its trials has a latency_ms, which is an objective of this search"):
         warm_start(str(old.path), other, study)
 
 
@@ -144,7 +145,7 @@ def test_an_extended_search_has_one_front_of_all_its_trials(tmp_path):
     frame = load_run(folder.path).table("front")
     rows = load_run(folder.path).trials
     completed = rows[(rows["status"] == "completed") & (rows["source"] == "sampler")]
-    points = gains(completed["objective"], completed[["multiply_adds"]].to_numpy(), maximize=True)
+    points = gains(completed[["objective", "multiply_adds"]].to_numpy(), settings.ranked_by)
     assert len(rows) == 16
     assert set(frame["trial"]) == set(completed["trial"][non_dominated(points)])
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
@@ -163,10 +164,14 @@ def test_the_plan_says_that_it_assumes_one_objective():
         ("[validation_accuracy]", "`objectives` needs at least two"),
         ("[parameters, validation_accuracy]", "the first objective must be a metric"),
         (
-            "[validation_accuracy, validation_loss]",
-            "the first objective must be a metric .* and the others must be costs",
+            "[parameters, latency_ms]",
+            r"must be a metric \(.*\); the others may be metrics or costs \(parameters, .*\), but got",
         ),
         ("[validation_accuracy, {maximize: parameters}]", "parameters must be minimized"),
+        ("[validation_accuracy, {maximize: validation_loss}]", "validation_loss must be minimized"),
+        ("[{minimize: validation_accuracy}, validation_loss]", "validation_accuracy must be maximized"),
+        ("[validation_loss, parameters, {minimize: validation_macro_f1}]", "validation_macro_f1 must be maximized"),
+        ("[validation_accuracy, {maximize: validation_accuracy}]", "each objective may be listed only once"),
         ("[validation_accuracy, parameters, parameters]", "each objective may be listed only once"),
         ("[validation_accuracy, speed]", "must be one of validation_accuracy"),
     ],

@@ -71,7 +71,7 @@ def test_configs_are_ranked_by_their_means(tmp_path: Path, objectives: list[str]
     assert [trial.value for trial in completed.winners] == [fmean(VALUES[STEADY]), fmean(VALUES[LUCKY])]
     assert [trial.repeats for trial in completed.winners] == [tuple(steady), tuple(lucky)]
     if objectives:
-        assert [trial.costs for trial in completed.winners] == [(200,), (100,)]
+        assert [trial.further for trial in completed.winners] == [(200,), (100,)]
     assert completed.baseline is not None
     assert completed.baseline.value == fmean(VALUES[BASELINE])
     known = reports.read(run.path)
