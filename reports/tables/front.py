@@ -39,7 +39,7 @@ def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
     ]
 
 
-def tested_columns(run: RunFacts) -> list[str]:
+def columns_of_tests(run: RunFacts) -> list[str]:
     """Return the columns of the front with values on the test images: the accuracy, and each metric among the objectives."""
     metrics = [name_on_test_images(name) for name in run.ranked_by if name in OBJECTIVES]
     return list(dict.fromkeys(["test_accuracy", *metrics]))

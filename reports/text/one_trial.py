@@ -13,7 +13,7 @@ from rich.table import Table
 
 from winnow.reports.reading.run import retraining_stem
 from winnow.reports.statuses import STATUS_WORDS
-from winnow.reports.tables.front import tested_columns
+from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording
 from winnow.spaces.epoch_figures import in_words, name_on_test_images
 from winnow.spaces.errors import InputError
@@ -117,7 +117,7 @@ def _result(run: RunData, line: Row) -> str:
     """Describe how a retraining ended, by the metrics among its objectives and the accuracy, on the test images."""
     if line["status"] != TrialStatus.COMPLETED:
         return str(STATUS_WORDS[line["status"]])
-    tested = dict.fromkeys([name_on_test_images(run.objective), *tested_columns(run)])
+    tested = dict.fromkeys([name_on_test_images(run.objective), *columns_of_tests(run)])
     return ", ".join(f"{wording.figure_words(name)} {wording.figure_text(name, line[name])}" for name in tested)
 
 

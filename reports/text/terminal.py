@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from winnow.reports.statuses import STATUS_WORDS, is_ranked
-from winnow.reports.tables.front import front_rows, tested_columns
+from winnow.reports.tables.front import front_rows, columns_of_tests
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.earlier_tests import earlier_tests_text
@@ -232,7 +232,7 @@ def _cell(value: Any) -> str:
 
 def _fitting_front_table(run: RunData, rows: Sequence[Row], num_rows: int, console: Console) -> Table:
     """Return the table of the front. The last columns are left out if they do not fit, so that no number is cut off."""
-    figures = [*run.further, *tested_columns(run)]
+    figures = [*run.further, *columns_of_tests(run)]
     unlimited = console.options.update(max_width=10_000)
     while figures:
         table = _front_table(run, rows, num_rows, figures)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
-from winnow.reports.tables.front import tested_columns
+from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording as words
 from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import left_out, seeds_text
@@ -160,7 +160,7 @@ def _figures(
         )
     lines += [
         f"- The search also optimized another metric: {words.figure_words(name)} {words.figure_text(name, row[name])}."
-        for name in tested_columns(run)[1:]
+        for name in columns_of_tests(run)[1:]
         if name != name_on_test_images(run.objective)
     ]
     if row["search_accuracy"] is not None:
