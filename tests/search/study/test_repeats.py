@@ -34,7 +34,7 @@ def space_of(**changes: Any) -> Space:
     digits = catalog.load("digits", ["epochs=2", "optimizer={name: adam, lr: 0.001}", "schedule=constant"])
     model = {"name": "mlp", "hidden": [8]}
     tree = {**digits.tree, "batch_size": {"choice": [LUCKY, STEADY, BASELINE]}, "model": model, "start_from": {}}
-    baseline = {key: value for key, value in tree.items() if key not in ("search", "retrain", "start_from")}
+    baseline = {key: value for key, value in tree.items() if key not in ("search", "retrain", "start_from", "baseline")}
     named = {"plain": {**baseline, "batch_size": BASELINE}}
     return Space.from_tree({**tree, "search": {}, "baseline": named, **changes}, "repeats.yaml")
 
