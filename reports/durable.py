@@ -1,18 +1,29 @@
-"""Publishes finished files and folders: a reader never finds an incomplete one under its name, even after a power failure."""
+"""Publishes finished files and folders: a reader never finds an incomplete one under its name, even after a power failure.
+
+What a killed process left of an unfinished one is deleted by the next that writes the same file or folder.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 NAME_KEPT = 40
 """Number of characters of a name that its temporary name repeats. A character has up to 4 bytes, and file systems allow 255 bytes."""
+OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by process 4711
+LOCK = ".lock"
+"""File in a folder that a process keeps locked while it uses the folder. Process ids alone are not enough: containers repeat them."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
     """Fill a temporary file beside `path`, then publish it. At any time, even after a power failure, `path` is the old or the new file.
+
+    Without `temporary`, what killed processes left of the same file is deleted first.
 
     Args:
         path: The file, which may exist.
@@ -22,6 +33,8 @@ def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | N
     Raises:
         OSError: The file cannot be written.
     """
+    if temporary is None:
+        sweep_parts(path)
     part = temporary or part_of(path)
     try:
         write(part)
@@ -33,6 +46,52 @@ def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | N
 def part_of(path: Path) -> Path:
     """Return a temporary name beside `path` with the id of this process. It is valid even if `path` has the longest possible name."""
     return path.with_name(f".{path.name[:NAME_KEPT]}.{os.getpid()}")
+
+
+def sweep_parts(path: Path) -> None:
+    """Delete what killed processes left beside a file or folder while they were writing it.
+
+    Args:
+        path: The file or folder, which need not exist.
+    """
+    own = part_of(path).stem
+    for entry in entries(path.parent):
+        if entry.stem == own and is_abandoned(entry):
+            remove(entry)
+
+
+def is_abandoned(entry: Path) -> bool:
+    """Return whether a file or folder has a name as `part_of` gives it, and its process has ended."""
+    match = OF_PROCESS.fullmatch(entry.name)
+    return match is not None and not is_alive(int(match[1])) and not _is_locked(entry / LOCK)
+
+
+def is_alive(process_id: int) -> bool:
+    """Return whether a process of this machine runs."""
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # the process belongs to another user
+        return True
+    return True
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return the entries of a folder; none if it cannot be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def remove(entry: Path) -> None:
+    """Delete a file, a symbolic link, or a folder with its content. What cannot be deleted stays."""
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+        return
+    with suppress(OSError):
+        entry.unlink()
 
 
 def publish(part: Path, path: Path) -> None:
@@ -78,3 +137,16 @@ def _sync(part: Path) -> None:
         return
     with part.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def _is_locked(lock: Path) -> bool:
+    """Return whether a process holds a lock file; False if there is none."""
+    from filelock import FileLock, Timeout
+
+    if not lock.is_file():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -23,7 +23,7 @@ LAYERS = {  # package -> what it may import, besides itself
     "search.optional": ("spaces",),
     "search.settings": ("spaces",),
     "search.storage": ("spaces", "reports"),
-    "search.data": ("search.storage", "spaces"),
+    "search.data": ("search.storage", "spaces", "reports"),
     "search.training": ("search.status", "search.data", "search.storage", "search.seeds", "spaces", "models"),
     "search.schedulers": ("search.settings",),
     "search.samplers": ("search.schedulers", "search.settings", "search.seeds", "spaces"),

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 import PIL
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from winnow.reports.durable import entries, is_abandoned, part_of, remove
 from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
 from winnow.search.data.foreign import read_chunks
@@ -39,11 +40,12 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     stored = _read(path)
     if stored is not None:
         return stored
-    with _locked(path.with_suffix(".lock")):
+    _sweep(folder)
+    with _locked(_lock_of(folder, key)):
         stored = _read(path)
         if stored is not None:
             return stored
-        scratch = folder / f".{key}.{os.getpid()}"
+        scratch = part_of(path)
         try:
             arrays = build(scratch)
             with suppress(OSError):
@@ -83,6 +85,19 @@ def _digest(file: Path) -> bytes:
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return b"unreadable"
     return digest.digest()
+
+
+def _sweep(folder: Path) -> None:
+    """Delete the arrays that killed processes left unfinished, for any key. A living process, perhaps in another container, locks its key."""
+    for scratch in entries(folder):
+        lock = _lock_of(folder, scratch.stem[1:])
+        if is_abandoned(scratch) and lock.is_file():
+            with suppress(Timeout, OSError), FileLock(lock, timeout=0):
+                remove(scratch)
+
+
+def _lock_of(folder: Path, key: str) -> Path:
+    return folder / f"{key}.lock"
 
 
 @contextmanager

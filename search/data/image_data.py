@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from winnow.reports.durable import write_whole
 from winnow.search.data.arrays import fingerprint_of
 from winnow.search.data.class_order import ranked
 from winnow.search.data.foreign import named
@@ -171,10 +171,12 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             raise InputError(
                 f"{path.parent}: no room for a copy of the training and validation images; choose another --data-dir"
             )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.npy")
-        both = np.lib.format.open_memmap(temporary, "w+", dtype=first.dtype, shape=shape)
-        both[: len(first)], both[len(first) :] = first, second
-        both.flush()
-        os.replace(temporary, path)
+
+        def write(part: Path) -> None:
+            both = np.lib.format.open_memmap(part, "w+", dtype=first.dtype, shape=shape)
+            both[: len(first)], both[len(first) :] = first, second
+            both.flush()
+
+        write_whole(path, write)
     array: np.ndarray = np.load(path, mmap_mode="r")
     return array

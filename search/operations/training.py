@@ -28,6 +28,7 @@ from winnow.search.operations.checks import load_checked, require_recipe
 from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
 from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_null, read_json_lines
+from winnow.search.storage.leftovers import sweep_folder
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import load, save
@@ -262,6 +263,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
     if output is None:
         return None
     output.mkdir(parents=True, exist_ok=True)
+    sweep_folder(output)
     if not keep:
         (output / "epochs.jsonl").unlink(missing_ok=True)
     write_text(output / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

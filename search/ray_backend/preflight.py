@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from winnow.search.resources.gpus import examine
 from winnow.search.storage import remote as storage
+from winnow.search.storage.leftovers import new_probe
 from winnow.search.storage.provenance import versions
 from winnow.spaces.errors import InputError
 
@@ -52,7 +52,7 @@ class NodeCheck:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._ray = ray
-        self._demands = Demands(versions(), shared, f".preflight-{uuid4().hex[:8]}", device)
+        self._demands = Demands(versions(), shared, new_probe(), device)
         self._nodes = nodes
         self._deadline = time.monotonic() + PATIENCE_SECONDS
         storage.write(storage.join(shared, self._demands.probe), self._demands.probe.encode())

@@ -12,20 +12,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from winnow.reports.durable import part_of
+from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, part_of, remove
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by process 4711
-# The end is random, since processes on two nodes may have the same id.
-OF_WORKER = re.compile(r"\.(trial-\d+|winner-.+|.+-s\d+)\.(pt|npz)\.[0-9a-f]{8}")
+# `.trial-00007.pt.1a2b3c4d`: the end is random, since processes on two nodes may have the same id.
+OF_WORKER = re.compile(r"\..+\.(pt|npz|log|beat)\.[0-9a-f]{8}")
 HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was creating: `.digits.4711-140234`
-LOCK = ".lock"
-"""File in a folder that a process keeps locked while it uses the folder. Process ids alone are not enough: containers repeat them."""
+PROBE = re.compile(r"\.{1,2}winnow-probe-.+")  # two dots: a test file that was being written
 TEMPORARY = "winnow-"
 """Beginning of the name of every temporary folder."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
@@ -42,34 +41,36 @@ def sweep_run(path: Path, shared: Path | None = None) -> None:
     """
     for root in {path, shared or path}:
         for folder in (root, root / "checkpoints", root / "predictions", root / "report"):
-            for entry in _entries(folder):
-                of_worker = OF_WORKER.fullmatch(entry.name) or HEARTBEAT.fullmatch(entry.name)
-                if of_worker or _is_abandoned(entry):
-                    _remove(entry)
+            sweep_folder(folder)
 
 
-def sweep_parts(path: Path) -> None:
-    """Delete what killed processes left beside a file or folder while they were writing it.
+def sweep_folder(folder: Path) -> None:
+    """Delete what killed processes were writing in a folder. Call it while no other process of this run or training writes there.
 
     Args:
-        path: The file or folder, which need not exist.
+        folder: The folder, which need not exist. The folders in it are not searched.
     """
-    own = part_of(path).stem
-    for entry in _entries(path.parent):
-        if entry.stem == own and _is_abandoned(entry):
-            _remove(entry)
+    for entry in entries(folder):
+        if any(kind.fullmatch(entry.name) for kind in (OF_WORKER, HEARTBEAT, PROBE)) or is_abandoned(entry):
+            remove(entry)
 
 
 def sweep_new_runs(parent: Path) -> None:
-    """Delete unfinished run folders of killed processes.
+    """Delete unfinished run folders and test files of killed processes. Other processes may be making some at the same time.
 
     Args:
-        parent: The folder of the run folders.
+        parent: The folder of the run folders, or a folder for `--storage`.
     """
-    for folder in _entries(parent):
-        match = NEW_RUN.fullmatch(folder.name)
-        if match and folder.is_dir() and _is_old(folder) and not _is_alive(int(match[1])):
-            shutil.rmtree(folder, ignore_errors=True)
+    for entry in entries(parent):
+        match = NEW_RUN.fullmatch(entry.name)
+        is_run = match is not None and entry.is_dir() and not is_alive(int(match[1]))
+        if (is_run or PROBE.fullmatch(entry.name)) and _is_old(entry):
+            remove(entry)
+
+
+def new_probe() -> str:
+    """Return a name for a test file. If its process is killed, `sweep_run` or `sweep_new_runs` deletes it later."""
+    return f".winnow-probe-{uuid4().hex[:8]}"
 
 
 def lock_of(folder: Path) -> BaseFileLock:
@@ -103,7 +104,7 @@ def sweep_unused(folders: Iterable[Path], lock_name: str = LOCK) -> None:
 
 def sweep_temporary() -> None:
     """Delete the temporary folders, of any purpose, of this user's processes that have ended."""
-    folders = _entries(Path(tempfile.gettempdir()))
+    folders = entries(Path(tempfile.gettempdir()))
     # Those with a dot were being made; a new one may not be locked yet.
     unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and _is_old(folder)]
     sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))])
@@ -153,52 +154,7 @@ def temporary_errors(way_on: str) -> Iterator[None]:
         ) from error
 
 
-def _is_abandoned(entry: Path) -> bool:
-    """Return whether a dead process was writing a file or folder under this temporary name."""
-    match = OF_PROCESS.fullmatch(entry.name)
-    return match is not None and not _is_alive(int(match[1])) and not _is_locked(entry / LOCK)
-
-
-def _is_locked(lock: Path) -> bool:
-    """Return whether a process holds a lock file; False if there is none."""
-    from filelock import FileLock, Timeout
-
-    if not lock.is_file():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
-
-
-def _remove(entry: Path) -> None:
-    """Delete a file, a symbolic link, or a folder with its content."""
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-        return
-    with suppress(OSError):
-        entry.unlink()
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
-
-
 def _is_old(folder: Path) -> bool:
     with suppress(OSError):
         return time.time() - folder.stat().st_mtime > OLD_SECONDS
     return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # the process belongs to another user
-        return True
-    return True

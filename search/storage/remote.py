@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 from winnow.reports.durable import write_whole
+from winnow.search.storage.leftovers import new_probe, sweep_new_runs
 from winnow.spaces.errors import InputError
 
 OPTION = re.compile(r"(?<=[?&#;])([^=&#;]*)=([^&#;]*)")
@@ -122,8 +123,10 @@ def check_usable(storage: str) -> str:
             "environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the configuration file of the storage"
         )
     where = storage if is_uri(storage) else str(Path(storage).resolve())
-    probe = join(where, f".winnow-probe-{uuid4().hex[:8]}")
+    probe = join(where, new_probe())
     try:
+        if (folder := local_path(where)) is not None:
+            sweep_new_runs(folder)
         write(probe, b"winnow")
         if read(probe) != b"winnow":
             raise OSError("the content that was read differs from the content that was written")

@@ -17,9 +17,9 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from winnow.reports.durable import part_of, publish
+from winnow.reports.durable import part_of, publish, sweep_parts
 from winnow.search.optional import require
-from winnow.search.storage.leftovers import lock_of, sweep_parts
+from winnow.search.storage.leftovers import lock_of
 from winnow.search.storage.provenance import versions
 from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.winners.model_card import Checks, model_card

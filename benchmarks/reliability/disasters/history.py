@@ -41,6 +41,7 @@ from winnow.search.operations.searching import NewRun, resume, search
 from winnow.search.resources.plan import DeviceOptions
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage import clock
+from winnow.search.storage.leftovers import new_probe
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.amendments import RunChanges
 from winnow.search.study.trials import Event
@@ -92,6 +93,7 @@ def scenario(number: int) -> Scenario:
         top=2,
         seeds=2,
         trial_timeout=rng.choice([None, None, 100.0]),
+        keep_predictions=number % 3 == 0,
     )
     return Scenario(space, settings, rng.choice([1, 1, 2, 3]), rng.choice([0, 0, 1, 2]))
 
@@ -178,7 +180,7 @@ class _History:
                     if not self.violations:
                         self.violations += check_advice(self.folder, over)
                 if not self.violations:
-                    self._killed_export()
+                    self._killed_commands()
                     self._new_process("once more", with_faults=False)
                     self._start(self._retrain)
                     self.violations += check_swept(self.folder)
@@ -224,9 +226,10 @@ class _History:
     def _execution(self) -> Execution:
         return Execution(view=_Watch(self.acknowledged), devices=DeviceOptions())
 
-    def _killed_export(self) -> None:
-        """Leave what a killed `winnow export` leaves: an unfinished folder."""
+    def _killed_commands(self) -> None:
+        """Leave what a killed `winnow export` leaves, and a start that was killed while it checked its nodes."""
         (part_of(self.folder.path / "winner-1") / "member-1").mkdir(parents=True)
+        (self.folder.path / new_probe()).touch()
 
     def _until_done(self, start: Any) -> None:
         """Start again and again, through the faults that are left, until it is over."""
@@ -334,7 +337,8 @@ class _History:
                     "summary": {"text": []},
                 },
                 "winnow.reports.reading.run.load_plain": _load_plain,
-                "winnow.search.storage.leftovers._is_alive": lambda _: False,  # the simulated process that left a file
+                "winnow.reports.durable.is_alive": lambda _: False,  # the simulated process that left a file
+                "winnow.search.storage.leftovers.is_alive": lambda _: False,
                 "winnow.search.storage.leftovers._is_old": lambda _: True,
                 "tempfile.tempdir": str(self.temporary),
                 "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability.disasters.training import fate_of, figures_of, key_of
+from winnow.reports.durable import LOCK
 from winnow.reports.open_run import read
 from winnow.reports.reading.run import read_records
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.terminal import best_first
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
-from winnow.search.storage.leftovers import HEARTBEAT, NEW_RUN, OF_PROCESS, OF_WORKER
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Event
 from winnow.search.training.checkpoint import load
 from winnow.spaces.errors import InputError
 
-LEFTOVERS = (OF_PROCESS, OF_WORKER, HEARTBEAT)
 CLOCKED = ("wall_seconds", "images_per_second")
 
 
@@ -86,10 +84,9 @@ def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
 
 
 def check_swept(folder: RunFolder) -> list[str]:
-    """Check that starts have removed what killed processes left of files and folders that they were writing, and of new runs."""
-    entries = [entry.relative_to(folder.path) for entry in folder.path.rglob(".*")]
-    left = [entry for entry in entries if any(kind.fullmatch(entry.name) for kind in LEFTOVERS)]
-    left += [Path(run.name) for run in folder.path.parent.iterdir() if NEW_RUN.fullmatch(run.name)]
+    """Check that starts have removed everything hidden but the lock, in the run and beside it: what killed processes were writing."""
+    runs = folder.path.parent
+    left = [entry.relative_to(runs) for entry in runs.rglob(".*") if entry.name != LOCK]
     return [f"{path} is left over" for path in left]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from tests.helpers.layouts import parquet_set, pictures, png, read
 from tests.helpers.tiny import CPU, figures, tiny_config
 from winnow.search.data import space_left
-from winnow.search.data.image_data import ImageData
+from winnow.search.data.image_data import ImageData, joined
 from winnow.search.training import device_data
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
@@ -106,6 +109,43 @@ def test_only_what_counts_is_kept_on_the_disk(no_memory: None, tmp_path: Path) -
     assert {file.name for file in cache.iterdir()} == {"about.json"} | {
         f"{split}_{kind}.npy" for split in ("train", "test") for kind in kinds
     }
+
+
+def test_what_killed_processes_left_in_the_cache_goes(no_memory: None, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    cache = tmp_path / "data" / ".cache"
+    killed, locked = (cache / f".{key}.{process.pid}" for key in ("0" * 24, "1" * 24))
+    for scratch in (killed, locked):
+        scratch.mkdir(parents=True)
+        (scratch / "train_images.npy").touch()
+        (cache / f"{scratch.stem[1:]}.lock").touch()
+    parquet_set(tmp_path / "set", validation=True)
+    with FileLock(cache / f"{'1' * 24}.lock"):  # by a process of another container, which decodes
+        data = read(tmp_path)
+    assert (killed.exists(), locked.exists()) == (False, True)
+    assert data.validation_images is not None
+    both = Path(str(data.train_images.filename)).with_name(f".train_and_validation_images.npy.{process.pid}")
+    both.touch()
+    whole = joined(data.train_images, data.validation_images)
+    assert len(whole) == len(data.train_images) + len(data.validation_images)
+    assert not both.exists()
+
+
+def test_a_join_that_fails_leaves_nothing(no_memory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet_set(tmp_path / "set", validation=True)
+    data = read(tmp_path)
+    assert data.validation_images is not None
+    folder = Path(str(data.train_images.filename)).parent
+    before = set(folder.iterdir())
+
+    def refuse(memmap: np.memmap) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(np.memmap, "flush", refuse)
+    with pytest.raises(OSError, match="no space left"):
+        joined(data.train_images, data.validation_images)
+    assert set(folder.iterdir()) == before
 
 
 @pytest.mark.parametrize(

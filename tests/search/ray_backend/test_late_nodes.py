@@ -191,7 +191,7 @@ def test_a_trial_waits_for_a_checked_node(tmp_path, shared_ray):
     assert not results.errors
     assert len(results) == 1
     assert [line.rpartition(") ")[2] for line in lines] == ["joined and is ready"]
-    assert not list(tmp_path.glob(".preflight*"))
+    assert not list(tmp_path.glob(".winnow-probe*"))
 
 
 @pytest.mark.slow
@@ -261,7 +261,7 @@ def test_trials_of_tune_are_placed_on_checked_nodes(tmp_path, request):
         assert any("joined and is ready" in line for line in lines)
         (aside,) = [line for line in lines if "joined but is not used" in line]
         assert aside.endswith(f"optuna is 4.9.0, but the driver has {versions()['optuna']}")
-        assert not list(storage.glob(".preflight*"))
+        assert not list(storage.glob(".winnow-probe*"))
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from winnow.search.storage.leftovers import LOCK, sweep_parts, sweep_temporary, temporary_folder
-from winnow.search.storage.run_folder import RunFolder, create
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow.reports.durable import LOCK, sweep_parts
+from winnow.search.operations.training import TrainingJob, fit_and_test
+from winnow.search.storage.leftovers import new_probe, sweep_temporary, temporary_folder
+from winnow.search.storage.remote import check_usable
+from winnow.search.storage.run_folder import RunFolder, answers_name, create, write_text
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
 
@@ -33,6 +37,11 @@ def test_half_written_files_of_a_run_go(tmp_path, dead_process):
         folder.checkpoints / ".trial-00003.pt.1a2b3c4d",
         folder.checkpoints / ".winner-t3-s77.pt.1a2b3c4d",
         folder.predictions / ".t3-s77.npz.1a2b3c4d",
+        folder.predictions / f".{answers_name(3)}.1a2b3c4d",
+        folder.checkpoints / ".trial-00003.log.1a2b3c4d",  # of a storage at `file://`, like the next
+        folder.checkpoints / "..trial-00003.beat.1a2b3c4d",
+        folder.checkpoints / f"{new_probe()}-node",
+        folder.path / f".{new_probe()}.1a2b3c4d",
         folder.path / f".study.yaml.{dead_process}",
         folder.report / f".trials.parquet.{dead_process}",
     ]
@@ -76,6 +85,25 @@ def test_half_written_files_in_the_storage_of_a_run_go(tmp_path, scheme):
         assert [file.name for file in kept if not file.exists()] == []
 
 
+def test_what_a_killed_write_left_goes_with_the_next_write_of_the_same_file(tmp_path, dead_process):
+    """Such as a table of the report of a run that nobody continues."""
+    left = tmp_path / f".trials.parquet.{dead_process}"
+    kept = tmp_path / f".epochs.parquet.{dead_process}"
+    for file in (left, kept):
+        file.touch()
+    write_text(tmp_path / "trials.parquet", "whole")
+    assert {file.name for file in tmp_path.iterdir()} == {"trials.parquet", kept.name}
+
+
+def test_what_a_killed_training_left_goes(tmp_path):
+    """That of `winnow train --output` or `winnow bench-recipes`."""
+    names = {"checkpoint.pt", "weights.pt", "predictions.npz"}
+    for name in names:
+        (tmp_path / f".{name}.1a2b3c4d").touch()
+    fit_and_test(TrainingJob("tiny", tiny_config(epochs=1), 1), tiny_data(), CPU, tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == names | {"config.yaml", "epochs.jsonl", "result.json"}
+
+
 def test_what_killed_exports_left_beside_their_output_goes(tmp_path, dead_process):
     left = tmp_path / f".my.export.{dead_process}"
     kept = [tmp_path / name for name in (f".my.export.{os.getpid()}", f".another.{dead_process}", ".my.export.old")]
@@ -96,6 +124,24 @@ def test_run_folders_that_were_being_made_go(tmp_path, dead_process):
     old, new, alive = made(dead_process, 3600), made(dead_process, 1), made(os.getpid(), 3600)
     create(tmp_path, None, "digits", STUDY)
     assert (old.exists(), new.exists(), alive.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize("place", ["runs", "storage", "storage as a URI"])
+def test_old_test_files_go(tmp_path, place):
+    """Those of a start that was killed while it checked its nodes. New ones may belong to another start."""
+
+    def made(age: float) -> Path:
+        file = tmp_path / new_probe()
+        file.touch()
+        os.utime(file, (time.time() - age,) * 2)
+        return file
+
+    old, new = made(3600), made(1)
+    if place == "runs":
+        create(tmp_path, None, "digits", STUDY)
+    else:
+        check_usable(f"{'file://' if 'URI' in place else ''}{tmp_path}")
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 KILLED = """
