@@ -7,6 +7,7 @@ object store stores an object in one step; elsewhere the file gets a temporary n
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +102,26 @@ def delete(where: str) -> None:
             Path(where).unlink()
     except FileNotFoundError:
         pass
+
+
+def names(where: str) -> list[str]:
+    """Return the names of the entries of a folder, in no order; empty if there is no such folder.
+
+    Args:
+        where: Path or URI of the folder.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if is_uri(where):
+        from pyarrow import fs
+
+        filesystem, path = _resolve(where)
+        return [info.base_name for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+    try:
+        return os.listdir(where)
+    except FileNotFoundError:
+        return []
 
 
 def size(where: str) -> int:

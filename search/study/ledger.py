@@ -250,6 +250,7 @@ class Ledger(TrialBook):
         self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings.direction))
         self._catch_up()
         self._audit.rebuild(filter(self._history.is_inside, trials))
+        self._discard_left()
         self.gain.rebuild(self.folder, self._tally.values)
 
     def _replay(self, frozen: FrozenTrial) -> None:

@@ -64,6 +64,10 @@ class Audit:
         """Whether `ask` has a trial to return, or may have one after a worker is lost."""
         return bool(self._open)
 
+    def is_open(self, number: int) -> bool:
+        """Return whether a trial was stopped and is still to be trained."""
+        return number in self._open
+
     def add(self, trial: OpenTrial) -> None:
         """Add a trial that was stopped. It waits for a worker, unless its current worker continues it (`continues_at_worker`)."""
         self._open[trial.assignment.number] = trial

@@ -14,7 +14,7 @@ from winnow.search.settings import Settings
 from winnow.search.storage import clock
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder, checkpoint_name
 from winnow.search.study.failure_policy import DIED, MICRO_BATCHES, Failures
 from winnow.search.study.record import Record
 from winnow.search.study.stop_audit import Audit
@@ -228,6 +228,14 @@ class TrialBook:
 
     def _tell(self, event: Event) -> None:
         self._after_commit.append(partial(self._listener, event))
+
+    def _discard_left(self) -> None:
+        """Delete the checkpoints of ended trials that an earlier start has left: it was killed, or its storage failed."""
+        left = set(storage.names(storage.join(self.folder.shared, "checkpoints")))
+        for number in range(self._num_trials):
+            is_needed = number in self._open or self._audit.is_open(number)
+            if checkpoint_name(number) in left and not is_needed:
+                self._discard(number)
 
     def _discard(self, number: int) -> None:
         """Delete the checkpoint of a trial, once its end is on the disk."""

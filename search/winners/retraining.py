@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -65,7 +65,9 @@ def retrain(
     Raises:
         OSError: A file of the run cannot be written or read.
     """
-    done = {(line["trial"], line["seed"]) for line in read_json_lines(folder.retrained)}
+    recorded = list(read_json_lines(folder.retrained))
+    _discard_left(job, recorded)
+    done = {(line["trial"], line["seed"]) for line in recorded}
     seeds = [seed_of(settings, index) for index in range(settings.retrain.seeds)]
     predictions = storage.join(folder.shared, "predictions")
     todo = deque(
@@ -178,7 +180,20 @@ def _stem(candidate: Candidate, seed: int) -> str:
 
 
 def _checkpoint(job: Job, candidate: Candidate, seed: int) -> str:
-    return storage.join(job.checkpoints, f"retraining-{_stem(candidate, seed)}.pt")
+    return storage.join(job.checkpoints, _checkpoint_name(_stem(candidate, seed)))
+
+
+def _checkpoint_name(stem: str) -> str:
+    return f"retraining-{stem}.pt"
+
+
+def _discard_left(job: Job, recorded: Sequence[Mapping[str, Any]]) -> None:
+    """Delete the checkpoints of recorded trainings that an earlier start has left: it was killed, or its storage failed."""
+    left = set(storage.names(job.checkpoints))
+    for line in recorded:
+        name = _checkpoint_name(retraining_stem(line["trial"], line["seed"], is_baseline=line.get("rank") is None))
+        if name in left:
+            storage.delete(storage.join(job.checkpoints, name))
 
 
 def _heartbeat(job: Job, candidate: Candidate, seed: int) -> str:

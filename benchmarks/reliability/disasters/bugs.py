@@ -81,6 +81,8 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "Ctrl-C waits for hung trials": lambda: patch("winnow.search.ray_backend.hangs.HangWatch._give_up", _nothing),
     "leftovers stay": lambda: patch("winnow.search.storage.run_folder.sweep_run", _nothing),
+    "checkpoints of ended trials stay": lambda: patch("winnow.search.study.ledger.Ledger._discard_left", _nothing),
+    "checkpoints of retrainings stay": lambda: patch("winnow.search.winners.retraining._discard_left", _nothing),
     "temporary folders stay": lambda: patch("winnow.search.storage.leftovers.sweep_temporary", _nothing),
     "unfinished run folders stay": lambda: patch("winnow.search.storage.run_folder.sweep_new_runs", _nothing),
     "a deleted run is called kept": lambda: patch("winnow.search.operations.execution._check_not_deleted", _nothing),

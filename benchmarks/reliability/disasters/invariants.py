@@ -14,7 +14,7 @@ from winnow.reports.text.next_step import next_step
 from winnow.reports.text.terminal import best_first
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder, checkpoint_name
 from winnow.search.study.trials import Event
 from winnow.search.training.checkpoint import load
 from winnow.spaces.errors import InputError
@@ -84,9 +84,18 @@ def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
 
 
 def check_swept(folder: RunFolder) -> list[str]:
-    """Check that starts have removed everything hidden but the lock, in the run and beside it: what killed processes were writing."""
+    """Check what remains once the search and the retraining are over.
+
+    Nothing hidden but the lock may lie in the run or beside it, since that is what killed processes were writing, and no checkpoint
+    of a training that has ended.
+    """
     runs = folder.path.parent
     left = [entry.relative_to(runs) for entry in runs.rglob(".*") if entry.name != LOCK]
+    left += [entry.relative_to(runs) for entry in folder.checkpoints.glob("retraining-*.pt")]
+    # An audit that failed is tried again by the next start of the search, from its checkpoint.
+    audited = {trial.number for trial in read_records(folder.path).study_trials if trial.user_attrs.get("audited")}
+    kept = {checkpoint_name(number) for number in audited}
+    left += [entry.relative_to(runs) for entry in folder.checkpoints.glob("trial-*.pt") if entry.name not in kept]
     return [f"{path} is left over" for path in left]
 
 

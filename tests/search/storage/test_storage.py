@@ -65,6 +65,13 @@ def test_what_is_written_is_read_and_deleted(base):
         storage.read(where)
 
 
+def test_the_entries_of_a_folder(base):
+    assert storage.names(storage.join(base, "run", "checkpoints")) == []
+    for name in ("b.pt", "a.pt"):
+        storage.write(storage.join(base, "run", "checkpoints", name), b"weights")
+    assert sorted(storage.names(storage.join(base, "run", "checkpoints"))) == ["a.pt", "b.pt"]
+
+
 def test_checkpoints_go_through_it(base):
     where = storage.join(base, "trial-00000.pt")
     save(where, {"epoch": 3, "weights": {"w": torch.arange(3)}})
@@ -104,7 +111,7 @@ def test_other_processes_share_an_fsspec_storage(tmp_path):
     install_shelf(site)
     for code in (
         "storage.write(storage.check_usable('shelf://runs') + '/r/t.pt', b'whole')",
-        "assert storage.read('shelf://runs/r/t.pt') == b'whole'",
+        "assert storage.read('shelf://runs/r/t.pt') == b'whole'; assert storage.names('shelf://runs/r') == ['t.pt']",
     ):
         subprocess.run(
             [sys.executable, "-c", f"from winnow.search.storage import remote as storage; {code}"],

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
 from winnow.search.settings import Settings, settings_for
+from winnow.search.storage import remote as storage
 from winnow.search.storage.json_lines import read_json_lines
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder, checkpoint_name, write_study
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.stop_audit import is_audited
 from winnow.spaces import catalog
@@ -106,6 +107,28 @@ def test_the_checkpoint_is_kept_until_the_audit_ends(tmp_path, space):
         assert going_on == (epoch < 9)
     assert not Path(folder.checkpoint(bad.number)).exists()
     assert study_of(folder).trials[bad.number].intermediate_values == {1: 0.1}
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_checkpoints_of_ended_trials_go_at_the_next_start(tmp_path, space, scheme):
+    """A driver that is killed after it has recorded an end has not deleted the checkpoint yet."""
+    settings = settings_for(space, trials=8, audit=0.6, seed=3, grace_epochs=1, sampler="tpe")
+    folder = make_folder(tmp_path, space, settings)
+    if scheme:
+        write_study(folder, {**folder.read_study(), "storage": f"{scheme}{tmp_path}/storage"})
+        folder = RunFolder(folder.path)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    asked = [ledger.ask() for _ in range(8)]
+    for assignment in asked[:-1]:  # the first one is so good that the others are stopped
+        ledger.record(assignment.number, report(assignment, 1, 0.9 - 0.1 * assignment.number))
+    ended = {trial.number for trial in study_of(folder).trials if trial.state.is_finished()}
+    audited = {number for number in ended if is_audited(0.6, 3, number)}
+    assert 0 < len(audited) < len(ended) < 7
+    for number in range(8):
+        storage.write(folder.checkpoint(number), b"weights")
+    Ledger(folder, space, settings, SHAPE)
+    left = set(storage.names(storage.join(folder.shared, "checkpoints")))
+    assert left == {checkpoint_name(number) for number in range(8) if number not in ended - audited}
 
 
 def test_an_audit_whose_worker_is_lost_goes_on_from_its_checkpoint(tmp_path, space):

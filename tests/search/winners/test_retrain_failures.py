@@ -16,7 +16,7 @@ from tests.helpers.tiny import same_tensors, tiny_config, tiny_data
 from winnow.search.ray_backend.shared_data import Job, SharedData
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import settings_for
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training import process_state
 from winnow.search.training.checkpoint import load
@@ -97,6 +97,25 @@ def run(shared_ray, tmp_path):
         return list(read_json_lines(folder.retrained))
 
     return run
+
+
+def test_checkpoints_of_recorded_trainings_go_at_the_next_start(tmp_path, monkeypatch):
+    """A driver that is killed after it has written the line of a training has not deleted its checkpoint yet."""
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    lines = JsonLines(folder.retrained)
+    for line in ({"trial": 3, "seed": 7, "rank": 1}, {"trial": 0, "seed": 7, "rank": None}):
+        lines.append({**line, "status": "completed"})
+    lines.close()
+    for name in ("t3-s7", "t3-s8", "t0-s7", "baseline-s7"):
+        (folder.checkpoints / f"retraining-{name}.pt").touch()
+    monkeypatch.setattr(retraining, "run_tasks", lambda *_, **__: (task for task in ()))
+    plan = ResourcePlan("cpu", concurrent=1, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
+    job = Job(str(folder.checkpoints), "cpu", 1, seed=0)
+    settings = settings_for(catalog.load("digits", ["retrain.seeds=1"]))
+    retrain(None, folder, [], settings, SharedData(None), job, plan, lambda *_: None, lambda *_: None)
+    left = {path.name for path in folder.checkpoints.iterdir()}
+    assert left == {"retraining-t3-s8.pt", "retraining-t0-s7.pt"}
 
 
 def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
