@@ -10,13 +10,12 @@ from typing import Any
 
 import yaml
 
-from winnow.reports.reading.files import content_of
 from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
+from winnow.spaces.grammar.plain_yaml import read_plain
 
 EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
 RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
@@ -86,7 +85,9 @@ def read_study(path: Path) -> Row:
     if not file.is_file():
         raise InputError(f"{path}: this folder is not a run, since it contains no study.yaml")
     try:
-        study = load_plain(content_of(file).decode("utf-8"))
+        study = read_plain(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(study, dict):

@@ -16,7 +16,7 @@ from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import PREDICTIONS, load_predictions
 from winnow.spaces.epoch_figures import QUALITY
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
+from winnow.spaces.grammar.plain_yaml import read_plain
 
 FIGURES = tuple(figure.name for figure in QUALITY)
 
@@ -54,7 +54,7 @@ def read_training(path: Path) -> TrainingData:
         InputError: The folder does not contain a training, or no epoch has finished yet.
     """
     try:
-        config = load_plain((path / "config.yaml").read_text(encoding="utf-8"))
+        config = read_plain(path / "config.yaml")
         result = path / "result.json"
         final = json.loads(result.read_text(encoding="utf-8")) if result.exists() else {}
     except (OSError, ValueError, yaml.YAMLError) as error:

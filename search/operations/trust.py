@@ -21,7 +21,7 @@ from winnow.search.operations.trusted_code import is_remembered, remember
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
+from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
@@ -79,7 +79,7 @@ def check_export_code(folder: Path, trusted: bool) -> None:
     """
     for file in sorted(folder.rglob("config.yaml")):  # an ensemble has one for each network in its folder
         try:
-            config = load_plain(file.read_text(encoding="utf-8"))
+            config = read_plain(file)
         except (OSError, ValueError, yaml.YAMLError):
             continue  # the code that reads the file next reports the problem
         _check(import_paths(config), str(folder), folder.resolve(), trusted, True)

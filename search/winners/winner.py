@@ -24,7 +24,7 @@ from winnow.search.training.views import with_views
 from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.search.winners.weight_files import WEIGHTS, check_weights
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
+from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.schema import Config
 from winnow.spaces.trial_status import TrialStatus
 
@@ -197,7 +197,7 @@ def load_export(folder: str | Path) -> Winner:
     if isinstance(about.get("members"), list) and about["members"]:
         return _joined([load_export(member) for member in member_folders(folder, about)])
     try:
-        config = Config.model_validate(load_plain((folder / "config.yaml").read_text(encoding="utf-8")))
+        config = Config.model_validate(read_plain(folder / "config.yaml"))
         check_weights(folder / WEIGHTS)
         weights = load_file(folder / WEIGHTS)
     except InputError:

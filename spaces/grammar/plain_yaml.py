@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the parser in C takes a tenth of the time
-MAX_NODES = 1_000_000
+MAX_BYTES = 20_000_000
+"""Largest size of a file."""
+MAX_NODES = 200_000
 """Largest number of values of a file after its aliases are expanded: a few lines of aliases can expand to billions."""
 MAX_HEIGHT = 100
 """Largest depth of nested mappings and lists."""
+
+
+def read_plain(path: Path) -> Any:
+    """Read a YAML file as `load_plain` does.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its plain values.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeDecodeError: It is not text.
+        YAMLError: As for `load_plain`, or it is too large, or not a file: a pipe would block forever.
+    """
+    if path.exists() and not path.is_file():
+        raise yaml.YAMLError("not a file")
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise yaml.YAMLError(f"larger than {MAX_BYTES / 1e6:.0f} MB")
+    return load_plain(content.decode("utf-8"))
 
 
 def load_plain(text: str) -> Any:
@@ -58,9 +84,9 @@ def _check(text: str) -> bool:
                 raise yaml.YAMLError(f"nested more than {MAX_HEIGHT} deep")
         elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
             height -= 1
+        if size > MAX_NODES:  # here, since parsing the rest of a large file takes minutes
+            raise yaml.YAMLError(f"has more than {MAX_NODES:,} values")
         has_aliases = has_aliases or kind is yaml.AliasEvent
-    if size > MAX_NODES:
-        raise yaml.YAMLError(f"has more than {MAX_NODES:,} values")
     return has_aliases
 
 

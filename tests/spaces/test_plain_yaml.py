@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import repair_journal
 from winnow.search.winners.winner import load_export
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import MAX_HEIGHT, MAX_NODES, load_plain
+from winnow.spaces.grammar.plain_yaml import MAX_BYTES, MAX_HEIGHT, MAX_NODES, load_plain
 
 LETTERS = "abcdefghijkl"
 LAUGHS = "\n".join(
@@ -38,6 +39,7 @@ HOSTILE = {
         "a0: &a0 [x]\n" + "\n".join(f"a{n + 1}: &a{n + 1} [*a{n}]" for n in range(150)),
         f"nested more than {MAX_HEIGHT} deep",
     ),
+    "flat": ("a: [" + "1, " * 5_000_000 + "1]", f"has more than {MAX_NODES:,} values"),
     "no date": ("a: 2001-99-99", "month must be in 1..12"),
     "digits": ("a: " + "9" * 5000, "integer string conversion"),
 }
@@ -46,10 +48,10 @@ HOSTILE = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_is_refused(kind: str, tmp_path: Path) -> None:
     text, problem = HOSTILE[kind]
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(yaml.YAMLError, match=problem):
         load_plain(text)
-    assert time.perf_counter() - begin < 5  # a second on a machine that is not busy
+    assert time.process_time() - begin < 1
     (tmp_path / "study.yaml").write_text(f"schema_version: 1\nspace: {{}}\nsettings: {{}}\ndata: {{}}\n{text}\n")
     with pytest.raises(InputError, match=problem):
         read_study(tmp_path)
@@ -58,6 +60,22 @@ def test_a_hostile_file_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text('{"export_version": 1}')
     for load in (load_export, read_training):
         with pytest.raises(InputError, match=problem):
+            load(tmp_path)
+
+
+def test_a_large_file_and_a_pipe_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text('{"export_version": 1}')
+    (tmp_path / "study.yaml").write_text("a: b\n")
+    for name, load in (("study.yaml", read_study), ("config.yaml", load_export), ("config.yaml", read_training)):
+        with (tmp_path / name).open("w") as file:
+            file.truncate(MAX_BYTES + 1)
+        with pytest.raises(InputError, match="larger than 20 MB"):
+            load(tmp_path)
+    (tmp_path / "config.yaml").unlink()
+    os.mkfifo(tmp_path / "config.yaml")
+    check_export_code(tmp_path, trusted=False)
+    for load in (load_export, read_training):
+        with pytest.raises(InputError, match="not a file"):
             load(tmp_path)
 
 

@@ -336,7 +336,7 @@ class _History:
                     "fingerprint": "simulated",
                     "summary": {"text": []},
                 },
-                "winnow.reports.reading.run.load_plain": _load_plain,
+                "winnow.spaces.grammar.plain_yaml.load_plain": _load_plain,
                 "winnow.reports.durable.is_alive": lambda _: False,  # the simulated process that left a file
                 "winnow.search.storage.leftovers.is_alive": lambda _: False,
                 "winnow.search.storage.leftovers._is_old": lambda _: True,
