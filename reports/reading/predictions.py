@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from winnow.reports.reading.archives import check_expansion
+from winnow.reports.reading.files import file_in
+from winnow.spaces.errors import InputError
+
 PREDICTIONS = "predictions.npz"
 """The prediction file in the folder of one training."""
 
 
-def load_predictions(path: Path) -> dict[str, np.ndarray] | None:
+def load_predictions(folder: Path, name: str) -> dict[str, np.ndarray] | None:
     """Load a prediction file.
 
     Args:
-        path: An .npz file, as retraining and `winnow train --output` write it.
+        folder: The folder of a run or a training.
+        name: Name in it of an .npz file, as retraining and `winnow train --output` write it.
 
     Returns:
         Its arrays: index, true, predicted, confidence and probability_true [n], gallery_index [m] and gallery_images
         [m, H, W, C]. Newer versions also have probabilities float16 [n, K] and the name of each image [n]. None if the file is
         missing or incomplete.
+
+    Raises:
+        InputError: It does not lie in the folder, is not a file, or would grow far more than predictions do.
     """
+    path = file_in(folder, name)
     try:
+        check_expansion(path)
         with np.load(path) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error):
         return None
 
 
@@ -42,8 +55,9 @@ def largest_share(arrays: Mapping[str, np.ndarray]) -> float:
 
 def validation_files(run: Path) -> dict[int, Path]:
     """Return the files with the predictions of trials on the validation images (`search.keep_predictions`), by the number of the trial."""
-    names = (run / "predictions").glob("validation-trial-*.npz")
-    return {int(path.stem.rpartition("-")[2]): path for path in sorted(names)}
+    files = sorted((run / "predictions").glob("validation-trial-*.npz"))
+    numbers = [path.stem.removeprefix("validation-trial-") for path in files]
+    return {int(number): path for number, path in zip(numbers, files, strict=True) if number.isdecimal()}
 
 
 def encoded_gallery(arrays: Mapping[str, np.ndarray]) -> dict[int, bytes]:

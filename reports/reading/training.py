@@ -39,7 +39,7 @@ class TrainingData:
     @cached_property
     def predictions(self) -> dict[str, np.ndarray] | None:
         """The arrays of predictions.npz, as from `load_predictions`; None before the test."""
-        return load_predictions(self.path / PREDICTIONS) if "test_accuracy" in self.result else None
+        return load_predictions(self.path, PREDICTIONS) if "test_accuracy" in self.result else None
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number if the training does not know its name."""

@@ -60,7 +60,7 @@ def load_answers(path: Path, lines: Sequence[dict[str, Any]], probabilities: boo
     kept = ARRAYS + ("probabilities",) * probabilities
     loaded = []
     for line in completed:
-        arrays = load_predictions(path / line["predictions"]) if line.get("predictions") else None
+        arrays = load_predictions(path, line["predictions"]) if line.get("predictions") else None
         if arrays is None:
             return None
         loaded.append({name: values for name, values in arrays.items() if name in kept})

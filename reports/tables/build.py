@@ -300,7 +300,7 @@ def _predictions(run: RunRecords) -> pa.Table:
     blocks = [schema.empty_table()]
     for lines in retrain_groups(run):
         for line in lines:
-            arrays = load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
+            arrays = load_predictions(run.path, line["predictions"]) if line.get("predictions") else None
             if arrays is not None:
                 blocks.append(_prediction_block(run, line, arrays, schema))
     return pa.concat_tables(blocks)
@@ -327,7 +327,7 @@ def _validation(run: RunRecords) -> pa.Table:
     files, image_names = validation_files(run.path), ValidationNames(run.path)
     for row in trial_rows(run):
         path = files.get(row["trial"]) if row["status"] == TrialStatus.COMPLETED else None
-        arrays = None if path is None else load_predictions(path)
+        arrays = None if path is None else load_predictions(path.parent, path.name)
         if arrays is None:
             continue
         true, predicted, probabilities = (arrays[key] for key in ("true", "predicted", "probabilities"))

@@ -19,7 +19,7 @@ def class_rows(run: RunRecords) -> list[Row]:
     """Return one row per retrained config and class, with the means over the seeds; none for a config without predictions."""
     rows: list[Row] = []
     for lines in retrain_groups(run):
-        loaded = [load_predictions(run.path / line["predictions"]) for line in lines if line.get("predictions")]
+        loaded = [load_predictions(run.path, line["predictions"]) for line in lines if line.get("predictions")]
         seeds = [arrays for arrays in loaded if arrays is not None]
         if not seeds:
             continue

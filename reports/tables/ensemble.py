@@ -29,7 +29,7 @@ def ensemble_rows(run: RunRecords) -> list[Row]:
     lines = members(run.retrain_lines)
     total, true = None, None
     for line in lines:
-        arrays = load_predictions(run.path / line["predictions"]) if line.get("predictions") else None
+        arrays = load_predictions(run.path, line["predictions"]) if line.get("predictions") else None
         if arrays is None or "probabilities" not in arrays:
             return []
         if true is not None and not np.array_equal(true, arrays["true"]):

@@ -121,7 +121,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]], folder: Path) -> dict[st
     tested = done if reference.split == "test" else []
     files = [f"{training_name(space.name, line['seed'])}/{PREDICTIONS}" for line in tested]
     answers = load_answers(folder, [line | {"predictions": file} for line, file in zip(tested, files, strict=True)])
-    arrays = next(filter(None, (load_predictions(folder / file) for file in files)), None)
+    arrays = next(filter(None, (load_predictions(folder, file) for file in files)), None)
     mean, low, high = map(_percent, metric_interval("test_accuracy", values, answers))
     return {
         "row": reference.row,

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from winnow.reports.reading.archives import check_expansion
 from winnow.search.data.foreign import foreign, named, require_file
 from winnow.search.data.listing import ARCHIVE, Encoded, Listing, Part, group_texts, text_array
 from winnow.search.data.space_left import fits_in_memory
@@ -20,9 +21,6 @@ from winnow.spaces import schema
 from winnow.spaces.errors import InputError
 
 ARRAY_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-
-LARGE, MOST_EXPANSION = 10**9, 200
-"""Unpacked bytes above which an archive is checked, and the largest factor by which real images grow when unpacked."""
 
 
 def list_npz(path: Path, data: schema.Data) -> Listing:
@@ -103,7 +101,7 @@ def _arrays(path: Path) -> dict[str, _Array]:
     with foreign(str(path), ".npz file"):
         if path.stat().st_size and not zipfile.is_zipfile(path) and not _is_npy(path):
             raise InputError(f"{path}: not a readable .npz file (it is no zip archive)")
-        _check_size(path)
+        check_expansion(path)
         stored = np.load(path, allow_pickle=False)
         if isinstance(stored, np.ndarray):
             raise InputError(
@@ -141,20 +139,6 @@ def _large(path: Path, member: str) -> _Large | None:
             shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
             is_plain = dtype.kind in "iuf" and len(shape) > 2 and not is_fortran
             return _Large(path, member, stream.tell(), shape, dtype) if is_plain else None
-
-
-def _check_size(path: Path) -> None:
-    """Refuse an archive that would grow far more than images do, before anything is unpacked."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    packed = path.stat().st_size
-    if unpacked > LARGE and unpacked > MOST_EXPANSION * packed:
-        raise InputError(
-            f"{path}: unpacks to {unpacked / 1e9:.1f} GB from {packed / 1e6:.1f} MB, which images do not; if it is right, write it "
-            "without compression: np.savez"
-        )
 
 
 def _is_npy(path: Path) -> bool:

@@ -51,7 +51,7 @@ def images(count: int) -> np.ndarray:
 
 def test_the_report_says_what_the_ensemble_reaches(run: Path) -> None:
     lines = [line for line in read_json_lines(run / "retrain.jsonl") if line["rank"] and line["predictions"]]
-    arrays = [load_predictions(run / line["predictions"]) for line in lines]
+    arrays = [load_predictions(run, line["predictions"]) for line in lines]
     mean = np.mean([each["probabilities"].astype(float) for each in arrays if each], axis=0)
     right = (mean.argmax(1) == arrays[0]["true"]).mean() if arrays[0] else 0.0
     data = reports.read(run)
@@ -70,7 +70,7 @@ def test_no_ensemble_without_probabilities(run: Path, tmp_path: Path) -> None:
     """Runs of earlier versions keep the probability of two classes only."""
     older = shutil.copytree(run, tmp_path / "made")
     for file in older.glob("predictions/*.npz"):
-        arrays = load_predictions(file) or {}
+        arrays = load_predictions(file.parent, file.name) or {}
         np.savez(file, **{key: value for key, value in arrays.items() if key != "probabilities"})
     assert reports.read(older).rows("ensemble") == []
     assert not any("probabilities" in text for text in sentences(reports.read(older)))

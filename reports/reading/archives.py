@@ -1,0 +1,33 @@
+"""Checks archives of arrays before they are unpacked."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from winnow.spaces.errors import InputError
+
+LARGE, MOST_EXPANSION = 10**9, 200
+"""Unpacked bytes above which an archive is checked, and the largest factor by which real images and predictions grow when unpacked."""
+
+
+def check_expansion(path: Path) -> None:
+    """Check that an archive does not grow far more than real arrays do, before anything is unpacked.
+
+    Args:
+        path: The file. One that is missing or no zip archive is left to the code that reads it.
+
+    Raises:
+        InputError: It does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return
+    packed = path.stat().st_size
+    if unpacked > LARGE and unpacked > MOST_EXPANSION * packed:
+        raise InputError(
+            f"{path}: unpacks to {unpacked / 1e9:.1f} GB from {packed / 1e6:.1f} MB, which real arrays do not; if it is right, "
+            "write it without compression: np.savez"
+        )

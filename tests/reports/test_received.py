@@ -1,0 +1,69 @@
+"""A run of somebody else: whatever its files hold, a command refuses it in words, and reads nothing outside of the folder."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from winnow.reports.reading.predictions import load_predictions, validation_files
+from winnow.spaces.errors import InputError
+
+
+def bomb(file: Path) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("true.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(10**6))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "problem"),
+    [
+        ("/dev/zero", None, "records name '/dev/zero', which is not the path of a file in this folder"),
+        ("../p.npz", None, r"records name '\.\./p\.npz', which is not the path of a file in this folder"),
+        (7, None, "records name 7, which is not the path of a file in this folder"),
+        ("pipe.npz", os.mkfifo, "pipe.npz: not a file"),
+        ("zero.npz", lambda file: file.symlink_to("/dev/zero"), "zero.npz: not a file"),
+        ("bomb.npz", bomb, r"bomb.npz: unpacks to 1\.1 GB from .* MB, which real arrays do not"),
+    ],
+)
+def test_hostile_predictions_are_refused(
+    tmp_path: Path, name: Any, make: Callable[[Path], Any] | None, problem: str
+) -> None:
+    if make is not None:
+        make(tmp_path / name)
+    with pytest.raises(InputError, match=problem):
+        load_predictions(tmp_path, name)
+
+
+def huge_header() -> bytes:
+    """An array of 8 PB that holds nothing."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
+    return header.getvalue()
+
+
+def test_damaged_predictions_are_none(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", true=np.arange(1000))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[60] ^= 0xFF
+    (tmp_path / "flipped.npz").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "header.npz", "w") as archive:
+        archive.writestr("true.npy", huge_header())
+    np.save(tmp_path / "array.npy", np.arange(3))
+    for name in ("missing.npz", "flipped.npz", "header.npz", "array.npy"):
+        assert load_predictions(tmp_path, name) is None
+    assert load_predictions(tmp_path, "a.npz") is not None
+
+
+def test_files_of_other_names_are_no_predictions(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    for name in ("validation-trial-00007.npz", "validation-trial-x.npz"):
+        (tmp_path / "predictions" / name).touch()
+    assert validation_files(tmp_path) == {7: tmp_path / "predictions" / "validation-trial-00007.npz"}
