@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from html import escape
 
+from rich.markup import escape as markup_escape
+
 _HIDDEN = re.compile(
     "[\u061c\u200b\u200e\u200f\u2060\ufeff\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -14,6 +16,11 @@ _BREAKS = re.compile(r"[\t\n]")
 def visible(text: str) -> str:
     """Replace control characters, direction overrides and lone surrogates by visible symbols. Tabs and newlines stay."""
     return _HIDDEN.sub(_sign, text)
+
+
+def rich_text(text: str) -> str:
+    """Escape a text so that Rich shows it unchanged. Rich interprets `[b]` in every text, and passes escape sequences to the terminal."""
+    return markup_escape(visible(text))
 
 
 def plotly_text(text: str) -> str:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.reading.run import retraining_stem
 from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording
+from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import in_words, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
@@ -77,13 +77,13 @@ def show_trial(
             no place is named.
     """
     facts = trial_facts(run, number)
-    console.print(f"[bold]trial {number}[/bold] of {escape(run.name)}")
+    console.print(f"[bold]trial {number}[/bold] of {rich_text(run.name)}")
     for key in (*FACTS, *(name for name in run.further if name not in COSTS), *COSTS):
         if facts[key] is not None:
-            console.print(f"{key:<17} {escape(_fact(run, key, facts[key]))}", highlight=False)
+            console.print(f"{key:<17} {rich_text(_fact(run, key, facts[key]))}", highlight=False)
     _name_prints(console, prints_of(f"trial-{number:05d}"))
     if facts["error"]:
-        console.print(f"[red]error[/red]\n{escape(facts['error'].strip())}", highlight=False)
+        console.print(f"[red]error[/red]\n{rich_text(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
         console.print(_epoch_table(run, facts["epochs"]))
     if warning := wording.one_class_trial(run, facts):
@@ -98,13 +98,13 @@ def show_trial(
             console.print(text, highlight=False)
     if facts["config"]:
         console.print("\n[bold]config[/bold]")
-        console.print(escape(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
+        console.print(rich_text(yaml.safe_dump(facts["config"], sort_keys=False)), highlight=False, end="")
 
 
 def _name_prints(console: Console, place: str | None) -> None:
     """Name the file with what a model printed in a training, if there is one."""
     if place is not None:
-        console.print(f"{'printed':<18}{escape(place)}", highlight=False)
+        console.print(f"{'printed':<18}{rich_text(place)}", highlight=False)
 
 
 def _fact(run: RunData, key: str, value: Any) -> str:

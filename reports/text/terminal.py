@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -22,7 +21,7 @@ from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
 from winnow.reports.text.seeds import left_out, of_all, repeats_text
 from winnow.reports.text.written_advice import written_advice
-from winnow.reports.visible import visible
+from winnow.reports.visible import rich_text, visible
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -69,10 +68,10 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
         chosen: Trials to print instead of the best ones, with nothing but their errors below. Default: the best ones.
     """
     rows = run.trial_rows()
-    console.print(f"[bold]{escape(run.name)}[/bold]  {escape(wording.searched_text(run))}")
+    console.print(f"[bold]{rich_text(run.name)}[/bold]  {rich_text(wording.searched_text(run))}")
     console.print(_state_line(run, rows))
     for note in run.notes:
-        console.print(f"[yellow]note:[/yellow] {escape(note)}")
+        console.print(f"[yellow]note:[/yellow] {rich_text(note)}")
     if chosen is not None:
         _print_chosen(run, console, chosen, top)
         return
@@ -87,12 +86,12 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
     if front := front_rows(run, rows, winners):
         console.print(_fitting_front_table(run, front[:top], len(front), console))
     if learned := memory_sentence(run):
-        console.print(escape(learned), highlight=False)
+        console.print(rich_text(learned), highlight=False)
     if winners:
         console.print(_fitting_winner_table(run, winners, console))
         for row in winners:
             console.print(
-                f"{_label(row):<9}{escape(short_winner(row))}",
+                f"{_label(row):<9}{rich_text(short_winner(row))}",
                 highlight=False,
                 no_wrap=True,
                 overflow="ellipsis",
@@ -100,15 +99,15 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
         for text in filter(None, [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners)]):
             console.print(escape(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
-            console.print(escape(reason))
+            console.print(rich_text(reason))
         for warning in filter(None, map(wording.one_class_warning, winners)):
-            console.print(f"[yellow]{escape(warning)}[/yellow]")
+            console.print(f"[yellow]{rich_text(warning)}[/yellow]")
     elif ranked:
         console.print(f"No winner was retrained yet, so no {wording.tested_name(run)} is known.")
     _print_places(run, console)
     if (step := next_step(run) or written_advice(run)) is not None:
-        console.print(escape(step.text), highlight=False)
-        console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+        console.print(rich_text(step.text), highlight=False)
+        console.print(f"next     {rich_text(step.command)}", highlight=False, soft_wrap=True)
 
 
 def _numbers_text(numbers: Sequence[int]) -> str:
@@ -121,7 +120,7 @@ def _numbers_text(numbers: Sequence[int]) -> str:
 
 def _print_failures(console: Console, rows: Sequence[Row], top: int) -> None:
     for (status, reason), numbers in list(wording.failures_by_reason(rows).items())[:top]:
-        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {escape(reason)}")
+        console.print(f"[red]{STATUS_WORDS[status]}[/red] {_numbers_text(numbers)}: {rich_text(reason)}")
 
 
 def _print_chosen(run: RunData, console: Console, chosen: Chosen, top: int) -> None:
@@ -210,7 +209,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
     table.add_column(value, justify="right", min_width=8)
     table.add_column("epochs", justify="right", min_width=6)
     for name, width in (columns or {}).items():
-        table.add_column(escape(name), justify="right", overflow="fold", width=width)
+        table.add_column(rich_text(name), justify="right", overflow="fold", width=width)
     is_cut = columns is None or bool(columns)
     table.add_column("config", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold", ratio=1)
     for row in rows:
@@ -220,8 +219,8 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
             f"[{style}]{STATUS_WORDS[row['status']]}[/{style}]",
             wording.objective_text(run, row["objective"]),
             str(row["num_epochs"]),
-            *(escape(_cell(row[name])) for name in columns or ()),
-            escape(describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
+            *(rich_text(_cell(row[name])) for name in columns or ()),
+            rich_text(describe(json.loads(row["config"])) if row["config"] else str(row["reason"] or "-")),
         )
     return table
 
@@ -317,4 +316,4 @@ def _print_places(run: RunData, console: Console) -> None:
         f"report   {report}" if report.is_file() else f"report   not written yet: {wording.command('report', run.path)}"
     )
     for line in (places, f"tables   {report.parent}/*.parquet", f"study    {run.path / 'study.journal'}"):
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(rich_text(line), soft_wrap=True, highlight=False)

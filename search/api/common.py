@@ -9,11 +9,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rich.console import Console
-
 from winnow.search.operations.execution import Execution
 from winnow.search.resources.plan import DeviceOptions
 from winnow.search.views.choose import make_view
+from winnow.search.views.console import VisibleConsole
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
@@ -98,6 +97,6 @@ def execution(
         )
 
 
-def console(quiet: bool = False) -> Console:
+def console(quiet: bool = False) -> VisibleConsole:
     """Create a console that writes to standard output or to the cell of a notebook."""
-    return Console(highlight=False, quiet=quiet)
+    return VisibleConsole(highlight=False, quiet=quiet)

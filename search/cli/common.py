@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from winnow.search.data.source import Source
     from winnow.search.operations.execution import Execution
     from winnow.search.resources.plan import DeviceOptions
     from winnow.search.settings import Settings
+    from winnow.search.views.console import VisibleConsole
     from winnow.spaces.space import Space
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -25,17 +24,16 @@ Options = Mapping[str, Any]
 """Options of the command line, by name, as click parsed them."""
 
 
-def console(as_json: bool = False) -> Console:
+def console(as_json: bool = False) -> VisibleConsole:
     """Create a console that writes to standard output.
 
     Args:
         as_json: Whether to write to the real standard output while `--json` redirects all other output.
     """
-    from rich.console import Console
-
     from winnow.search.cli.json_output import json_stream
+    from winnow.search.views.console import VisibleConsole
 
-    return Console(file=json_stream() if as_json else sys.stdout, highlight=False)
+    return VisibleConsole(file=json_stream() if as_json else sys.stdout, highlight=False)
 
 
 def source_of(options: Options) -> Source | None:

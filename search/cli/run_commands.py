@@ -317,6 +317,7 @@ def verify(
 
     The exit code is 0 if every figure is bit-for-bit equal, else 1; the first difference is then shown, and what has changed since.
     """
+    from winnow.reports.visible import visible
     from winnow.search.operations.rerunning import rerun as train_again
     from winnow.search.storage.run_folder import open_run
 
@@ -331,16 +332,17 @@ def verify(
         click.echo(f"trial {trial}: all figures of {result.epochs} epochs are bit-for-bit equal")
     else:
         difference = "" if result.first.size is None else f" (difference {result.first.size:.3g})"
-        click.echo(
+        text = (
             f"trial {trial}: first difference at epoch {result.first.epoch}: {result.first.figure} was {result.first.recorded}, is "
             f"{result.first.now}{difference}"
         )
+        click.echo(visible(text))
         largest = ", ".join(f"{figure} {size:.3g}" for figure, size in result.largest.items())
         click.echo(f"largest over {result.epochs} epochs: {largest}" if largest else "")
         reasons = result.changed or (
             "nothing that the run records; on a GPU, the order of additions may vary from run to run",
         )
-        click.echo("what changed since then:\n" + "\n".join(f"  {reason}" for reason in reasons))
+        click.echo(visible("what changed since then:\n" + "\n".join(f"  {reason}" for reason in reasons)))
     return DONE if result.equal else FAILED
 
 

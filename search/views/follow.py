@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from winnow.search.views.console import VisibleConsole
+
 SECONDS_BETWEEN = 2.0
 PATIENCE = 3
 """Number of consecutive checks that must find the lock free before the driver counts as gone: `winnow run` releases it between search and retraining."""
@@ -56,7 +58,7 @@ def _updates(path: Path, seconds: float) -> Iterator[None]:
 
 
 def _drawn(console: Console, show: Callable[[Console], None]) -> str:
-    buffer = Console(
+    buffer = VisibleConsole(
         file=io.StringIO(),
         width=console.width,
         force_terminal=console.is_terminal,

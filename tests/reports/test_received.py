@@ -11,9 +11,42 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from tests.helpers.make_run import make_run
+from winnow import reports
 from winnow.reports.reading.predictions import load_predictions, validation_files
+from winnow.reports.text.one_trial import show_trial
+from winnow.reports.text.terminal import show as show_run
+from winnow.search.cli.main import main
 from winnow.spaces.errors import InputError
+
+
+@pytest.mark.parametrize("trial", [[], ["--trial", "17"]], ids=["run", "trial"])
+def test_escape_sequences_do_not_reach_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trial: list[str]
+) -> None:
+    """A console of rich too, as Python code passes it."""
+    monkeypatch.setenv("COLUMNS", "200")
+    run = make_run(tmp_path / "run", stage="searched")
+    for file, before, after in (
+        ("study.journal", "was not replaced", "was not\\u001b[2J replaced"),
+        ("study.yaml", "name: run", 'name: "a\\e[2Jrun"'),
+    ):
+        text = (run / file).read_text()
+        assert before in text
+        (run / file).write_text(text.replace(before, after))
+    with pytest.raises(SystemExit) as ended:
+        main(["show", str(run), *trial])
+    assert ended.value.code == 0
+    own = Console(file=io.StringIO(), width=200)
+    show_run(reports.read(run), own)
+    show_trial(reports.read(run), own, 17)
+    assert isinstance(own.file, io.StringIO)
+    for text in (capsys.readouterr().out, own.file.getvalue()):
+        assert "\x1b" not in text
+        assert "a\u241b[2Jrun" in text
+        assert "was not\u241b[2J replaced" in text
 
 
 def bomb(file: Path) -> None:
