@@ -20,7 +20,10 @@ from winnow.search.storage.leftovers import new_probe, sweep_new_runs
 from winnow.spaces.errors import InputError
 
 OPTION = re.compile(r"(?<=[?&#;])([^=&#;]*)=([^&#;]*)")
-SECRET_NAME = re.compile(r"key|secret|token|passw|pwd|credential|signature|^(sig|sas)$", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"key|secret|token|passw|passphrase|pwd|credential|signature|jwt|bearer|authorization|(?:^|[_-])(?:pass|auth|sig|sas)$",
+    re.IGNORECASE,
+)
 PASSWORD = re.compile(r"(?!\[)[^/?#@]*(?::|%3a)(?!\d+[/?#])[^@]*@", re.IGNORECASE)
 """`name:password@` before a host. A password may hold a slash, as many keys of S3 do; the port of a host, and an address in brackets, are none."""
 URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>()]+")
@@ -138,11 +141,7 @@ def check_usable(storage: str) -> str:
     Raises:
         InputError: They cannot, or the URI holds a secret, which would be visible in `study.yaml`, the tables and the report.
     """
-    if (shown := without_secrets(storage)) != storage:
-        raise InputError(
-            f"--storage {shown}: a password or key in the URI would be written into the run and its report; put it into "
-            "environment variables, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the configuration file of the storage"
-        )
+    check_no_secret("--storage", storage, "the run and its report")
     where = storage if is_uri(storage) else str(Path(storage).resolve())
     probe = join(where, new_probe())
     try:
@@ -155,6 +154,24 @@ def check_usable(storage: str) -> str:
     except Exception as error:  # every fsspec package has its own errors
         raise InputError(f"--storage {storage}: cannot write and read there ({_first_line(error)})") from error
     return where
+
+
+def check_no_secret(option: str, uri: str, where: str) -> None:
+    """Check that a URI holds no password or key.
+
+    Args:
+        option: The option that gives it, for the message.
+        uri: The URI, or any other value of the option.
+        where: The place in which the secret would be visible, for the message.
+
+    Raises:
+        InputError: It does.
+    """
+    if (shown := without_secrets(uri)) != uri:
+        raise InputError(
+            f"{option} {shown}: a password or key in the URI would be written into {where}; put it into environment variables, "
+            "such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the configuration file of the storage"
+        )
 
 
 def without_secrets(uri: str) -> str:

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from winnow.search.storage.remote import check_no_secret
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
 
@@ -66,6 +67,15 @@ def launch_file(system: System, space: str, name: str, options: Sequence[str], c
     passed = [option for option in options if option != MPS]
     text, start = MAKERS[system](text, shlex.join(["winnow", "run", space]), name, passed, cluster)
     return (text if MPS not in options else _with_mps(text, system)), start
+
+
+def _check_no_secrets(options: Sequence[str]) -> None:
+    """Check that no URI among the options holds a password or key. Both `--storage URI` and `--storage=URI` are possible."""
+    name = ""
+    for option in options:
+        if option.startswith("-"):
+            name, _, option = option.partition("=")
+        check_no_secret(name, option, "the file")
 
 
 def write_launch_file(path: Path, text: str) -> None:
@@ -208,8 +218,9 @@ def launch(
         The file, and the command that starts the search.
 
     Raises:
-        InputError: The space or the name cannot be used, or the file exists or cannot be written.
+        InputError: The space or the name cannot be used, an option holds a password or key, or the file exists or cannot be written.
     """
+    _check_no_secrets(options)
     name = name or catalog.load(space).name
     text, command = launch_file(system, space, name, options, cluster)
     path = output or Path(name + SUFFIXES[system])

@@ -227,6 +227,11 @@ def test_names_that_a_system_would_refuse(launch, tmp_path, name):
         (("--on", "kuberay", "--mps"), "--mps: in Kubernetes, NVIDIA's device plugin starts the daemons"),
         (("--mps", "--device", "cpu"), "--mps is for NVIDIA GPUs, not for --device cpu"),
         (("--output", "there.sbatch"), "there.sbatch: exists already"),
+        (
+            ("--storage", "s3://key:s3cr3t@bucket"),
+            "--storage s3://***@bucket: a password or key in the URI would be written into the file",
+        ),
+        (("--storage=s3://bucket?secret_key=s3cr3t",), "--storage s3://bucket?secret_key=***: a password or key"),
     ],
 )
 def test_what_the_cluster_would_refuse_is_refused_here(launch, tmp_path, arguments, words):
@@ -234,6 +239,7 @@ def test_what_the_cluster_would_refuse_is_refused_here(launch, tmp_path, argumen
     code, _, err = launch("--on", "slurm", *arguments)
     assert code == 2
     assert words in err
+    assert "s3cr3t" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["there.sbatch"]
 
 
