@@ -79,7 +79,7 @@ def _check_no_secrets(options: Sequence[str]) -> None:
 
 
 def write_launch_file(path: Path, text: str) -> None:
-    """Write the file. An existing file is not overwritten.
+    """Write the file, whole or not at all. An existing file is not overwritten.
 
     Args:
         path: The file.
@@ -88,12 +88,16 @@ def write_launch_file(path: Path, text: str) -> None:
     Raises:
         InputError: The file exists already, or cannot be written.
     """
+    is_ours = False
     try:
         with path.open("x", encoding="utf-8") as file:
+            is_ours = True
             file.write(text)
     except FileExistsError:
         raise InputError(f"{path}: exists already; choose another --output") from None
     except OSError as error:
+        if is_ours:  # the disk is full; otherwise the next call would find the incomplete file
+            path.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
@@ -215,7 +219,7 @@ def launch(
         output: The file to write; None for a file in the current folder that is named after the run.
 
     Returns:
-        The file, and the command that starts the search.
+        The file, and the command that starts the search, quoted so that it can be pasted into a shell.
 
     Raises:
         InputError: The space or the name cannot be used, an option holds a password or key, or the file exists or cannot be written.
@@ -225,4 +229,4 @@ def launch(
     text, command = launch_file(system, space, name, options, cluster)
     path = output or Path(name + SUFFIXES[system])
     write_launch_file(path, text)
-    return path, command.format(file=path)
+    return path, command.format(file=shlex.quote(str(path)))

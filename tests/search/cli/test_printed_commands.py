@@ -27,6 +27,21 @@ def test_the_command_that_writes_a_report(tmp_path: Path, capsys: pytest.Capture
     assert printed(capsys, "report", "show", str(run)) == ["winnow", "report", str(run)]
 
 
+@pytest.mark.parametrize("system", ["slurm", "kuberay", "sky"])
+def test_the_command_that_starts_a_launch_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str
+) -> None:
+    file = tmp_path / "my jobs; rm" / "it's a $file"
+    file.parent.mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main(["launch", "digits", "--on", system, "--output", str(file)])
+    assert ended.value.code == 0
+    command = capsys.readouterr().out.partition("review it, then: ")[2]
+    words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    assert str(file) in words
+    assert file.read_text()
+
+
 def test_the_command_that_uses_an_export(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -26,7 +27,8 @@ from tests.helpers.launch_schemas import (
 )
 from winnow import search
 from winnow.search.cli.main import cli, main
-from winnow.search.operations.launch.files import MPS_DAEMON, NAME
+from winnow.search.operations.launch.files import MPS_DAEMON, NAME, write_launch_file
+from winnow.spaces.errors import InputError
 
 
 @pytest.fixture
@@ -241,6 +243,17 @@ def test_what_the_cluster_would_refuse_is_refused_here(launch, tmp_path, argumen
     assert words in err
     assert "s3cr3t" not in err
     assert [path.name for path in tmp_path.iterdir()] == ["there.sbatch"]
+
+
+def test_a_file_that_does_not_fit_leaves_nothing(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"a\.sbatch: cannot be written \(File too large\)"):
+            write_launch_file(tmp_path / "a.sbatch", "#!/bin/bash\n" * 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("section", ["Kubernetes", "Clouds, with SkyPilot"])
