@@ -64,7 +64,7 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
         The trials in the order of their numbers, without those that still wait in the queue, and notes on what could not be read.
 
     Raises:
-        InputError: The file cannot be read, or an entry has an operation code that this version of Winnow does not know.
+        InputError: The file cannot be read, an entry is damaged, or it has an operation code that this version of Winnow does not know.
     """
     if not path.is_file():
         return [], [f"{path.name} is missing: there are no trials to report"]
@@ -79,12 +79,18 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
             damaged = f"{path.name} is damaged at line {number}: the {rest} lines after it were left out"
             notes.append(damaged if rest else torn)
             break
-        if entry["op_code"] not in _KNOWN:
+        try:
+            if is_known := entry["op_code"] in _KNOWN:
+                replay.apply(entry)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}:{number}: damaged: not an entry that Optuna writes ({type(error).__name__}: {error})"
+            ) from error
+        if not is_known:
             raise InputError(
                 f"{path}:{number}: unknown operation code {entry['op_code']!r}; this Winnow knows 0 to {max(_KNOWN)}. "
                 "The journal was written by a newer Optuna; use the Optuna version in the run's study.yaml"
             )
-        replay.apply(entry)
     trials = replay.trials_of(STUDY_NAME)
     if trials is None:
         return [], [*notes, f"{path.name} contains no study named {STUDY_NAME} yet"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ from winnow.reports.reading.files import content_of
 MANY = 1000
 
 
-def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def read_lines(path: Path, keys: Mapping[str, Sequence[type]]) -> tuple[list[dict[str, Any]], list[str]]:
     """Read the lines of a file that are complete and have all required keys.
 
     Args:
         path: The file. A missing file has no lines.
-        keys: Keys that every line must have.
+        keys: Keys that every line must have, and the types that each may have. A key that may be None may also be missing.
 
     Returns:
-        The lines in order, and notes on lines that were left out, such as the incomplete last line of a process that was killed.
+        The lines in order, with all keys; and notes on lines that were left out, such as the incomplete last line of a process that
+        was killed.
 
     Raises:
         InputError: The file cannot be read.
@@ -29,9 +31,9 @@ def read_lines(path: Path, keys: Sequence[str]) -> tuple[list[dict[str, Any]], l
         return [], []
     lines = content_of(path).splitlines()
     rows, damaged = [], []
-    required = set(keys)
+    allowed = set(product(*keys.values()))
     for number, row in enumerate(parsed(lines), start=1):
-        if isinstance(row, dict) and required <= row.keys():
+        if isinstance(row, dict) and tuple([type(row.setdefault(key)) for key in keys]) in allowed:
             rows.append(row)
         elif lines[number - 1].strip():
             damaged.append(number)

@@ -6,19 +6,30 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import yaml
 
-from winnow.reports.reading.journal import read_trials
+from winnow.reports.reading.journal import Trial, read_trials
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
+from winnow.reports.statuses import STATUSES
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
 
-EPOCH_KEYS = ("phase", "trial", "seed", "epoch")
-RETRAIN_KEYS = ("trial", "seed", "baseline", "status")
+EPOCH_KEYS: dict[str, tuple[type, ...]] = {"phase": (str,), "trial": (int,), "seed": (int,), "epoch": (int,)}
+RETRAIN_KEYS: dict[str, tuple[type, ...]] = {
+    "rank": (int, NoneType),
+    "trial": (int, NoneType),
+    "seed": (int,),
+    "baseline": (bool,),
+    "status": (str,),
+    "config": (dict, NoneType),
+}
+RETRAINING = ("rank", "trial", "seed")
+"""The keys that together identify a training in `retrain.jsonl`."""
 EARLIER_TESTS = "earlier_tests"
 """The key of `RunFacts.study` about trainings that were tested earlier; study.yaml does not have it."""
 
@@ -37,15 +48,18 @@ def read_records(path: Path) -> RunRecords:
     """
     study = read_study(path)
     trials, journal_notes = read_trials(path / "study.journal")
+    for trial in trials:
+        if (problem := _problem(trial)) is not None:
+            raise InputError(f"{path / 'study.journal'}: damaged: trial {trial.number}: {problem}")
     epochs, epoch_notes = read_lines(path / "epochs.jsonl", EPOCH_KEYS)
-    retrains, retrain_notes = read_lines(path / "retrain.jsonl", RETRAIN_KEYS)
+    retrains, retrain_notes = read_retrained(path)
     return RunRecords(
         path=path,
         study=study | _earlier_tests(path, retrains),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
         study_trials=trials,
-        epoch_lines=_first_of_each(epochs, EPOCH_KEYS),
-        retrain_lines=_first_of_each([{"rank": None, **line} for line in retrains], ("rank", *RETRAIN_KEYS[:3])),
+        epoch_lines=_first_of_each(epochs, tuple(EPOCH_KEYS)),
+        retrain_lines=_first_of_each(retrains, RETRAINING),
     )
 
 
@@ -62,7 +76,7 @@ def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:
     Returns:
         The entry `earlier_tests` with the number of `trainings` and the time of the `first`; empty if there are none.
     """
-    lines, _ = read_lines(path / "retrain.earlier.jsonl", (*RETRAIN_KEYS, "time"))
+    lines, _ = read_lines(path / "retrain.earlier.jsonl", {**RETRAIN_KEYS, "time": (int, float)})
     key = itemgetter("trial", "seed", "time")
     # A move that was interrupted has copied lines, and is repeated by the next retraining.
     shown = {key(line) for line in retrains if "time" in line}
@@ -71,6 +85,46 @@ def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:
         return {}
     first = datetime.fromtimestamp(min(time for *_, time in earlier), UTC)
     return {EARLIER_TESTS: {"trainings": len(earlier), "first": first.isoformat(timespec="seconds")}}
+
+
+def read_retrained(path: Path) -> tuple[list[Row], list[str]]:
+    """Read the lines about retrainings of a run.
+
+    Args:
+        path: A run folder.
+
+    Returns:
+        The lines in order, which have the keys `RETRAIN_KEYS`; and notes on those that were left out.
+
+    Raises:
+        InputError: The file cannot be read, or a line has an unknown status.
+    """
+    file = path / "retrain.jsonl"
+    lines, notes = read_lines(file, RETRAIN_KEYS)
+    for line in lines:
+        if line["status"] not in STATUSES:
+            raise InputError(f"{file}: damaged: {_unknown(line['status'])}")
+    return lines, notes
+
+
+def _problem(trial: Trial) -> str | None:
+    """Return what is wrong with a trial of the journal, which Optuna would accept; None if it can be reported."""
+    attrs = trial.user_attrs
+    if not isinstance(attrs, dict):
+        return f"its attributes must be a mapping, but are {attrs!r}"
+    if attrs.get("status") not in (None, *STATUSES):
+        return _unknown(attrs["status"])
+    if not isinstance(attrs.get("config"), dict | None):
+        return f"its config must be a mapping, but is {attrs['config']!r}"
+    if not isinstance(trial.values, list | None):
+        return f"its values must be a list, but are {trial.values!r}"
+    numbers = [*(trial.values or ()), *trial.intermediate_values.values(), attrs.get("started"), attrs.get("ended")]
+    wrong = next((value for value in numbers if not isinstance(value, int | float | None)), None)
+    return None if wrong is None else f"values and times must be numbers, but one is {wrong!r}"
+
+
+def _unknown(status: object) -> str:
+    return f"unknown status {status!r}; known are {', '.join(STATUSES)}"
 
 
 def read_study(path: Path) -> Row:

@@ -60,7 +60,7 @@ def read_training(path: Path) -> TrainingData:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path}: not the folder of a training (winnow train --output): {error}") from error
     first: dict[int, dict[str, Any]] = {}
-    for line in read_lines(path / "epochs.jsonl", ("epoch",))[0]:
+    for line in read_lines(path / "epochs.jsonl", {"epoch": (int,)})[0]:
         first.setdefault(line["epoch"], {**dict.fromkeys(FIGURES), **line})
     if not first:
         raise InputError(f"{path}: no epoch of this training has finished yet")

@@ -108,7 +108,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
 def _results(path: Path) -> list[dict[str, Any]]:
     """Return the last line of each recipe and seed, because a failed training may have been repeated."""
     last: dict[tuple[str, int], dict[str, Any]] = {}
-    for line in read_lines(path, ("recipe", "seed", "status"))[0]:
+    for line in read_lines(path, {"recipe": (str,), "seed": (int,), "status": (str,)})[0]:
         last[line["recipe"], line["seed"]] = line
     return list(last.values())
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from winnow.reports.reading.run import read_retrained
 from winnow.reports.text.next_step import way_to_winners
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
-from winnow.search.storage.json_lines import JsonLines, json_line, read_json_lines
+from winnow.search.storage.json_lines import JsonLines, json_line
 from winnow.search.storage.run_folder import RunFolder, write_text
 from winnow.search.study.completed import CompletedTrial, completed_trials
 from winnow.search.winners.as_searched import as_searched, searched_epochs
@@ -101,7 +102,7 @@ def _update_lines(folder: RunFolder, now: list[Candidate]) -> None:
     never deleted, since each completed training has looked at the test images.
     """
     places = {candidate.trial: candidate for candidate in now}
-    lines = list(read_json_lines(folder.retrained))
+    lines = read_retrained(folder.path)[0]
     kept, gone = [], []
     for line in lines:
         candidate = places.get(line["trial"])
@@ -133,7 +134,7 @@ def seed_of(settings: Settings, index: int) -> int:
 
 def _check_seeds(folder: RunFolder, settings: Settings) -> None:
     """Raise InputError for lines of an earlier version of Winnow: its seeds differ, so they would count as additional ones."""
-    unknown = {line["seed"] for line in read_json_lines(folder.retrained)}
+    unknown = {line["seed"] for line in read_retrained(folder.path)[0]}
     for index in range(MAX_SEEDS):
         if not unknown:
             return

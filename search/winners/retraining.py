@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from winnow.reports.reading.run import retraining_stem
+from winnow.reports.reading.run import read_retrained, retraining_stem
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.silence import limit
 from winnow.search.ray_backend.tasks import Hangs, run_tasks
@@ -65,7 +65,7 @@ def retrain(
     Raises:
         OSError: A file of the run cannot be written or read.
     """
-    recorded = list(read_json_lines(folder.retrained))
+    recorded = read_retrained(folder.path)[0]
     _discard_left(job, recorded)
     done = {(line["trial"], line["seed"]) for line in recorded}
     seeds = [seed_of(settings, index) for index in range(settings.retrain.seeds)]
@@ -191,7 +191,7 @@ def _discard_left(job: Job, recorded: Sequence[Mapping[str, Any]]) -> None:
     """Delete the checkpoints of recorded trainings that an earlier start has left: it was killed, or its storage failed."""
     left = set(storage.names(job.checkpoints))
     for line in recorded:
-        name = _checkpoint_name(retraining_stem(line["trial"], line["seed"], is_baseline=line.get("rank") is None))
+        name = _checkpoint_name(retraining_stem(line["trial"], line["seed"], is_baseline=line["baseline"]))
         if name in left:
             storage.delete(storage.join(job.checkpoints, name))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from winnow import models, reports
+from winnow.reports.reading.archives import check_expansion
+from winnow.reports.reading.files import file_in
+from winnow.reports.reading.run import read_retrained
 from winnow.reports.tables.ensemble import members
 from winnow.reports.text.next_step import way_to_winners
-from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, open_run
 from winnow.search.training.checkpoint import CorruptCheckpoint, load
 from winnow.search.training.views import with_views
@@ -130,22 +133,31 @@ def load_retrained(folder: RunFolder, line: dict[str, Any]) -> Winner:
         InputError: The weights cannot be read.
     """
     study, rank = folder.read_study(), line["rank"]
-    file = folder.path / line["weights"]
+    file = file_in(folder.path, line.get("weights"))
     try:
+        check_expansion(file)
         stored = load(file)
-    except (OSError, CorruptCheckpoint) as error:
+        weights = dict(stored["weights"])
+    except InputError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, CorruptCheckpoint) as error:
         raise InputError(f"{file}: the weights of winner {rank} cannot be read ({error})") from error
-    config = Config.model_validate(line["config"])
+    try:
+        config = Config.model_validate(line["config"])
+    except ValueError as error:
+        raise InputError(f"{folder.retrained}: damaged: {' '.join(str(error).split())}") from error
     normalization = stored.get("normalization") or _computed_again(folder, config)
-    origin = {
-        "run": study.get("name") or folder.name,
-        "rank": rank,
-        "trial": line["trial"],
-        "seed": line["seed"],
-        "data_fingerprint": study["data"]["fingerprint"],
-    }
-    shape = tuple(study["data"]["image_shape"])
-    return _assemble(config, stored["weights"], shape, tuple(study["data"]["class_names"]), normalization, origin)
+    with _damage(folder.study):
+        data = study["data"]
+        names, shape = _names_and_shape(data)
+        origin = {
+            "run": study.get("name") or folder.name,
+            "rank": rank,
+            "trial": line["trial"],
+            "seed": line["seed"],
+            "data_fingerprint": data["fingerprint"],
+        }
+    return _assemble(config, weights, shape, names, normalization, origin)
 
 
 def load_ensemble(run: str | Path) -> Winner:
@@ -165,7 +177,7 @@ def load_ensemble(run: str | Path) -> Winner:
 
 
 def _members(folder: RunFolder) -> list[Winner]:
-    lines = [line for line in members(list(read_json_lines(folder.retrained))) if line.get("weights")]
+    lines = [line for line in members(read_retrained(folder.path)[0]) if line.get("weights")]
     if len(lines) < 2:
         raise InputError(
             f"{folder.path}: an ensemble needs at least two retrained networks of winners, but there are {len(lines)}. "
@@ -204,15 +216,29 @@ def load_export(folder: str | Path) -> Winner:
         raise
     except (OSError, yaml.YAMLError, ValueError) as error:
         raise InputError(f"{folder}: incomplete export ({' '.join(str(error).split())})") from error
-    try:
-        names, shape = tuple(map(str, about["class_names"])), tuple(map(int, about["image_shape"]))
+    with _damage(folder / "model.json"):
+        names, shape = _names_and_shape(about)
         normalization = {key: list(map(float, about["normalization"][key])) for key in ("mean", "std")}
         origin = {**about["origin"], **_label(about["origin"])}
-        if len(shape) != 3:
-            raise ValueError(f"image_shape must be (channels, height, width), but got {shape}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / 'model.json'}: damaged: {type(error).__name__}: {error}") from error
     return _assemble(config, weights, shape, names, normalization, origin)
+
+
+@contextmanager
+def _damage(file: Path) -> Iterator[None]:
+    """Turn errors about the content of a file into an InputError that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: damaged: {type(error).__name__}: {error}") from error
+
+
+def _names_and_shape(about: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[int, int, int]]:
+    """Return the names of the classes, and (channels, height, width) of the images."""
+    names, shape = tuple(map(str, about["class_names"])), tuple(map(int, about["image_shape"]))
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"image_shape must be (channels, height, width), but got {shape}")
+    channels, height, width = shape
+    return names, (channels, height, width)
 
 
 def member_folders(folder: Path, about: Mapping[str, Any]) -> list[Path]:
@@ -247,9 +273,13 @@ def best_within(folder: RunFolder, max_parameters: int) -> int:
     Raises:
         InputError: No winner was retrained yet, or none is that small.
     """
-    settings = folder.read_study()["settings"]
-    sign = 1 if settings["direction"] == "maximize" else -1
-    lines = [line for line in _winner_lines(folder) if line["status"] == TrialStatus.COMPLETED]
+    sign = 1 if folder.read_study()["settings"].get("direction") == "maximize" else -1
+    lines = [
+        line
+        for line in _winner_lines(folder)
+        if line["status"] == TrialStatus.COMPLETED
+        and all(isinstance(line.get(key), int | float) for key in ("num_parameters", "search_value"))
+    ]
     small = [line for line in lines if line["num_parameters"] <= max_parameters]
     if not small:
         least = min((line["num_parameters"] for line in lines), default=None)
@@ -259,7 +289,7 @@ def best_within(folder: RunFolder, max_parameters: int) -> int:
 
 
 def _winner_lines(folder: RunFolder) -> list[dict[str, Any]]:
-    lines = [line for line in read_json_lines(folder.retrained) if line.get("rank") is not None]
+    lines = [line for line in read_retrained(folder.path)[0] if line["rank"] is not None]
     if not lines:
         raise InputError(f"{folder.path}: no winner was retrained yet. {way_to_winners(reports.read(folder.path))}")
     return lines

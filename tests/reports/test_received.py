@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +49,55 @@ def test_escape_sequences_do_not_reach_the_terminal(
         assert "\x1b" not in text
         assert "a\u241b[2Jrun" in text
         assert "was not\u241b[2J replaced" in text
+
+
+DAMAGED = {
+    "entry": ("study.journal", lambda line: '{"op_code": 4}', r"study\.journal:5: damaged: not an entry that Optuna writes"),
+    "operation": ("study.journal", lambda line: '{"op_code": [4]}', r"study\.journal:5: damaged: not an entry"),
+    "attributes": ("study.journal", lambda line: with_attrs(line, 7), "its attributes must be a mapping, but are 7"),
+    "status": ("study.journal", lambda line: with_attrs(line, {"status": "odd"}), "trial 3: unknown status 'odd'; known"),
+    "config": ("study.journal", lambda line: with_attrs(line, {"config": 7}), "its config must be a mapping, but is 7"),
+    "time": ("study.journal", lambda line: with_attrs(line, {"started": "now"}), "must be numbers, but one is 'now'"),
+    "retraining": (
+        "retrain.jsonl",
+        lambda line: json.dumps(json.loads(line) | {"status": "odd"}),
+        r"retrain\.jsonl: damaged: unknown status 'odd'",
+    ),
+}
+"""The file, how its fifth line is changed, and what is said. The fifth entry of the journal is the fourth trial."""
+
+
+def with_attrs(line: str, attrs: Any) -> str:
+    return json.dumps(json.loads(line) | {"user_attrs": attrs})
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+@pytest.mark.parametrize("command", ["show", "report"])
+def test_damaged_records_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, case: str
+) -> None:
+    run = make_run(tmp_path / "run")
+    file, change, message = DAMAGED[case]
+    lines = (run / file).read_text().splitlines()
+    lines[4] = change(lines[4])
+    (run / file).write_text("\n".join(lines) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(run)])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert "Traceback" not in error
+
+
+def test_lines_whose_keys_have_another_type_are_left_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with (run / "retrain.jsonl").open("a") as file:
+        file.write(json.dumps({"trial": "x", "seed": 1, "baseline": False, "status": "completed"}) + "\n")
+        file.write(json.dumps({"trial": 1, "seed": 1, "status": "completed"}) + "\n")
+        file.write(json.dumps({"rank": [1], "trial": 1, "seed": 1, "baseline": False, "status": "completed"}) + "\n")
+    read = reports.read(run)
+    assert len(read.retrain_rows()) == 12
+    assert read.notes == ("retrain.jsonl: 3 damaged lines were left out (line 13, 14, 15)",)
 
 
 def bomb(file: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_line_that_is_nested_too_deeply_is_a_damaged_one(tmp_path: Path) -> No
     file = tmp_path / "epochs.jsonl"
     file.write_text('{"epoch": 1}\n' + "[" * 100_000 + '\n{"epoch": 2}\n')
     assert list(read_json_lines(file)) == [{"epoch": 1}, {"epoch": 2}]
-    lines, notes = read_lines(file, ("epoch",))
+    lines, notes = read_lines(file, {"epoch": (int,)})
     assert (len(lines), notes) == (2, ["epochs.jsonl: 1 damaged lines were left out (line 2)"])
     with pytest.raises(InputError, match="line 2: not JSON"):
         repair_journal(file)

@@ -195,7 +195,8 @@ def test_export_finds_the_best_small_winner(tmp_path):
     with pytest.raises(InputError, match="no winner was retrained yet"):
         best_within(folder, 100)
     lines = [
-        {"rank": rank, "seed": 1, "status": "completed", "num_parameters": size, "search_value": value}
+        {"rank": rank, "trial": 0, "seed": 1, "baseline": rank is None, "status": "completed"}
+        | {"num_parameters": size, "search_value": value}
         for rank, size, value in ((1, 900, 0.9), (2, 100, 0.7), (3, 500, 0.8), (None, 50, 0.99))
     ]
     folder.retrained.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -124,7 +124,7 @@ def test_a_baseline_that_was_no_trial_is_a_candidate_all_the_same(tmp_path):
 def test_a_retraining_of_an_earlier_version_is_not_mixed_with_new_seeds(tmp_path, space):
     folder, settings = searched(tmp_path, space, trials=3)
     lines = JsonLines(folder.retrained)
-    lines.append({"trial": 1, "seed": 12345, "rank": 1})
+    lines.append({"trial": 1, "seed": 12345, "rank": 1, "baseline": False, "status": "completed"})
     lines.close()
     with pytest.raises(InputError, match=r"retrain\.jsonl: an earlier version of Winnow wrote this file"):
         choose_candidates(folder, space, settings)

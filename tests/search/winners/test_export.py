@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +249,46 @@ def test_bad_input_is_named(run, exported, tmp_path, capsys, monkeypatch):
     message = refused("export", run)
     assert "onnxscript" in message
     assert "winnow-search[export]" in message
+
+
+RECORDS = {
+    "a device": ({"weights": "/dev/zero"}, "its records name '/dev/zero', which is not the path of a file in this folder"),
+    "another folder": ({"weights": "../made/a.pt"}, r"its records name '\.\./made/a\.pt', which is not"),
+    "a pipe": ({"weights": "pipe"}, "pipe: not a file"),
+    "a bomb": ({"weights": "bomb"}, r"bomb: unpacks to 1\.1 GB from .* MB"),
+    "no weights in it": ({"weights": "empty"}, "empty: the weights of winner 1 cannot be read"),
+    "no weights": ({"weights": None}, "no retraining of winner 1 was completed, so it has no weights"),
+    "no config": ({"config": None}, r"retrain\.jsonl: damaged: "),
+    "an odd config": ({"config": {"epochs": "many"}}, r"retrain\.jsonl: damaged: "),
+    "an odd rank": ({"rank": "1"}, "has the winners 2, 3"),
+    "an odd status": ({"status": "fine"}, r"retrain\.jsonl: damaged: unknown status 'fine'"),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_hostile_records_of_a_run_are_refused(run, tmp_path, capsys, case):
+    change, message = RECORDS[case]
+    copy = shutil.copytree(run, tmp_path / "received")
+    os.mkfifo(copy / "pipe")
+    save(copy / "empty", {"epoch": 1})
+    with zipfile.ZipFile(copy / "bomb", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("data.pkl", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(10**6))
+    lines = [line | change if line["rank"] == 1 else line for line in read_json_lines(copy / "retrain.jsonl")]
+    (copy / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert winnow("export", copy, "--weights-only") == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+
+
+@pytest.mark.parametrize("key", ["fingerprint", "class_names", "image_shape"])
+def test_a_run_without_facts_about_its_data_is_refused(run, tmp_path, key):
+    copy = shutil.copytree(run, tmp_path / "received")
+    study = yaml.safe_load((copy / "study.yaml").read_text())
+    del study["data"][key]
+    (copy / "study.yaml").write_text(yaml.safe_dump(study))
+    with pytest.raises(InputError, match=rf"study\.yaml: damaged: KeyError: '{key}'"):
+        search.load_winner(copy)
 
 
 def test_a_torn_weights_file_is_named(exported, tmp_path):

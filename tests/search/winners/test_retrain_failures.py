@@ -105,7 +105,7 @@ def test_checkpoints_of_recorded_trainings_go_at_the_next_start(tmp_path, monkey
     folder.checkpoints.mkdir()
     lines = JsonLines(folder.retrained)
     for line in ({"trial": 3, "seed": 7, "rank": 1}, {"trial": 0, "seed": 7, "rank": None}):
-        lines.append({**line, "status": "completed"})
+        lines.append({**line, "baseline": line["rank"] is None, "status": "completed"})
     lines.close()
     for name in ("t3-s7", "t3-s8", "t0-s7", "baseline-s7"):
         (folder.checkpoints / f"retraining-{name}.pt").touch()
