@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from winnow.search.winners.ensemble import MeanOfProbabilities
 from winnow.search.winners.weight_files import WEIGHTS, check_weights
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
-from winnow.spaces.schema import Config
+from winnow.spaces.schema import Config, Transfer
+from winnow.spaces.sizes import size_of
 from winnow.spaces.trial_status import TrialStatus
 
 EXPORT_VERSION = 2
@@ -343,20 +345,40 @@ def _read_about(folder: Path) -> dict[str, Any]:
 def _assemble(
     config: Config,
     weights: dict[str, torch.Tensor],
-    image_shape: tuple[int, ...],
+    image_shape: tuple[int, int, int],
     class_names: tuple[str, ...],
     normalization: dict[str, Any],
     origin: dict[str, Any],
 ) -> Winner:
-    channels, height, width = image_shape
-    with torch.random.fork_rng(devices=[]):  # the drawn weights are replaced below
-        model = models.build(config.model, (channels, height, width), len(class_names))
+    views = (config.test_flip, config.test_shift)
     try:
+        _check_size(config, image_shape, len(class_names), weights)
+        with torch.random.fork_rng(devices=[]):  # the drawn weights are replaced below
+            model = models.build(config.model, image_shape, len(class_names))
         model.load_state_dict(weights)
-    except RuntimeError as error:
+        network = Pixels(model, image_shape, normalization["mean"], normalization["std"], *views)
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
         raise InputError(
             f"the weights do not fit the network of the config ({' '.join(str(error).split())})"
         ) from error
-    views = (config.test_flip, config.test_shift)
-    network = Pixels(model, (channels, height, width), normalization["mean"], normalization["std"], *views)
-    return Winner(network.eval(), config, class_names, origin, (channels, height, width))
+    return Winner(network.eval(), config, class_names, origin, image_shape)
+
+
+def _check_size(
+    config: Config, image_shape: tuple[int, int, int], num_classes: int, weights: Mapping[str, torch.Tensor]
+) -> None:
+    """Check that there are weights for all parameters, before memory is allocated for the network of a config that somebody else wrote.
+
+    Raises:
+        InputError: There are fewer, or a layer shrinks the image to nothing.
+    """
+    size, held = size_of(config.model, image_shape, num_classes), sum(weight.numel() for weight in weights.values())
+    # Of a network with a backbone, only the head can be of any size.
+    widths = [*config.model.head, num_classes] if isinstance(config.model, Transfer) else []
+    fewest = sum(inputs * outputs for inputs, outputs in pairwise(widths)) if size is None else size.parameters
+    if fewest > held:
+        raise InputError(
+            f"the weights do not fit the network of the config: it has {fewest:,} parameters, but there are weights for {held:,}"
+        )

@@ -291,6 +291,34 @@ def test_a_run_without_facts_about_its_data_is_refused(run, tmp_path, key):
         search.load_winner(copy)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "mlp", "hidden": [200_000, 200_000]},
+        {"name": "transfer", "backbone": "resnet18", "head": [200_000, 200_000]},
+    ],
+    ids=lambda model: model["name"],
+)
+def test_an_export_of_a_huge_network_is_refused_before_it_is_built(exported, tmp_path, monkeypatch, model):
+    copy = shutil.copytree(exported, tmp_path / "received")
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["model"] = model
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("winnow.models.build", lambda *_: pytest.fail("it is built"))
+    with pytest.raises(InputError, match=r"it has 40,0[0-9,]+ parameters, but there are weights for [0-9]{1,3},"):
+        load_export(copy)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("not enough memory: you tried to allocate"), ValueError("no such width")])
+def test_an_export_whose_network_cannot_be_built_is_refused(exported, monkeypatch, error):
+    def build(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("winnow.models.build", build)
+    with pytest.raises(InputError, match=rf"the weights do not fit the network of the config \({error}\)"):
+        load_export(exported)
+
+
 def test_a_torn_weights_file_is_named(exported, tmp_path):
     for file in exported.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
