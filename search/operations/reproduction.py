@@ -29,7 +29,7 @@ from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.training.errors import Failed, failure
+from winnow.search.training.errors import STORAGE_FAILED, Failed, StorageFailed, failure, storage_errors
 from winnow.search.training.heartbeat import beating
 from winnow.search.views.view import View
 from winnow.spaces import catalog
@@ -74,7 +74,8 @@ def bench_recipes(
         The path of the table, and the number of trainings that failed.
 
     Raises:
-        InputError: An argument, a recipe or its images cannot be used; raised before the first training.
+        InputError: An argument, a recipe or its images cannot be used, which is raised before the first training; or a file cannot be
+            written or read.
     """
     execution.devices.check_one_gpu("winnow bench-recipes")
     execution, view = execution.connected(), execution.view
@@ -89,7 +90,13 @@ def bench_recipes(
             with execution.workers(spaces, len(todo), images, str(output.resolve())) as (ray, plan, stored):
                 view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
                 shared = dict(zip(data, stored, strict=True))
-                num_failed = _run(ray, todo, shared, plan, output, view.message)
+                try:
+                    num_failed = _run(ray, todo, shared, plan, output, view.message)
+                except StorageFailed as error:
+                    raise InputError(
+                        f"--output: {error}. Finished trainings are kept: start the command again once there is room, or the folder "
+                        "is repaired"
+                    ) from error
         return write_table(output), num_failed
 
 
@@ -258,14 +265,18 @@ def _run(
             for number, (job, outcome) in enumerate(ended, start=1):
                 failed = isinstance(outcome, Failed)
                 result = {"status": outcome.status, "error": outcome.text} if failed else outcome
-                lines.append(_line(job, result))
+                if result["status"] == STORAGE_FAILED:
+                    raise StorageFailed(result["error"])
+                with storage_errors(str(output)):
+                    lines.append(_line(job, result))
                 if _counts(result):
                     write_training(job.folder)
                 num_failed += not _counts(result)
                 listener(
                     f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"
                 )
-                write_table(output)
+                with storage_errors(str(output)):
+                    write_table(output)
     finally:
         lines.close()
     return num_failed

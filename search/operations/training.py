@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,9 @@ from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_nu
 from winnow.search.storage.leftovers import sweep_folder
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
-from winnow.search.training.checkpoint import load, save
+from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.device_data import DeviceData
+from winnow.search.training.errors import StorageFailed, storage_errors
 from winnow.search.training.final_test import evaluate_test_set
 from winnow.search.training.loop import train
 from winnow.spaces.errors import InputError
@@ -86,7 +87,7 @@ def train_recipe(
         The figures that `result.json` holds.
 
     Raises:
-        InputError: The space leaves a value open or does not fit the images, or `output` cannot be used.
+        InputError: The space leaves a value open or does not fit the images, or `output` cannot be used, written or read.
     """
     require_recipe(space)
     state = _prepare(output, resume, fit_validation)
@@ -102,7 +103,7 @@ def train_recipe(
         f"{space.name} on {device_name(torch_device)}: {summary.num_parameters:,} parameters, "
         f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
     )
-    with _torch_threads(threads or available_cpus()):
+    with _torch_threads(threads or available_cpus()), _written_to(output):
         final = fit_and_test(
             training, data, torch_device, output, state, lambda figures: console.print(_line(figures, epochs))
         )
@@ -146,19 +147,24 @@ def fit_and_test(
     Returns:
         The final figures, which are also written to `output`/result.json; None if `state` belongs to a complete training. A
         training that diverged has no test figures.
+
+    Raises:
+        StorageFailed: A file in `output` cannot be written or read.
     """
     config, seed = training.config, training.seed
     on_device = DeviceData.build(data, config.data, device, seed, training.use)
-    lines = _open_lines(output, config, keep=state is not None)
-    epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
+    with storage_errors(str(output)):
+        lines = _open_lines(output, config, keep=state is not None)
+        epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
     result = None
     for result in train(config, on_device, device, seed, checkpoint=state, micro_batches=training.micro_batches):
         figures = result.figures()
         epochs.append(figures)
         listener(figures)
         if lines and output:
-            lines.append(epoch_line("train", seed, {**figures, "batch_losses": result.batch_losses.tolist()}))
-            save(output / "checkpoint.pt", {**result.state(), "use": training.use})
+            with storage_errors(str(output)):
+                lines.append(epoch_line("train", seed, {**figures, "batch_losses": result.batch_losses.tolist()}))
+                save(output / "checkpoint.pt", {**result.state(), "use": training.use})
     if result is None:
         return None
     summary = summarize(config.model, data.image_shape, data.num_classes)
@@ -193,13 +199,26 @@ def fit_and_test(
         weights = result.weights()
         chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
         kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
-        test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
-        final |= {"weights_epoch": result.weights_epoch, **kept, **test}
-        if output:
-            save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
+        with storage_errors(str(output)) if output else nullcontext():
+            test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
+            final |= {"weights_epoch": result.weights_epoch, **kept, **test}
+            if output:
+                save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
     if output:
-        write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
+        with storage_errors(str(output)):
+            write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
     return final
+
+
+@contextmanager
+def _written_to(output: Path | None) -> Iterator[None]:
+    """Convert an error of the disk to an InputError that says how to continue."""
+    try:
+        yield
+    except StorageFailed as error:
+        begun = output is not None and (output / "checkpoint.pt").exists()
+        again = "What was written before is kept: add --resume" if begun else "Start it again"
+        raise InputError(f"--output: {error}. {again} once there is room, or the folder is repaired") from error
 
 
 @contextmanager
@@ -242,7 +261,10 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
     if resume:
         if not checkpoint.exists():
             raise InputError(f"{checkpoint}: no checkpoint to resume from")
-        state = load(checkpoint)
+        try:
+            state = load(checkpoint)
+        except (CorruptCheckpoint, OSError) as error:
+            raise InputError(f"{error}; to train from the beginning, remove the file or choose another --output") from error
         if (state.get("use") == "retrain") != fit_validation:
             other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
             raise InputError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ import ray
 from PIL import Image
 
 from winnow.search.cli.main import main
+from winnow.search.operations import training
+from winnow.search.training.checkpoint import save
 
 TINY = "data: digits\nepochs: 2\nbatch_size: 64\nmodel: {name: mlp, hidden: [8]}\noptimizer: {name: adam, lr: {log: [0.001, 0.1]}}\n"
 
@@ -149,3 +154,37 @@ def test_train_writes_and_repeats(tmp_path, winnow, refused):
     assert figures == [line.split("lr")[0] for line in again.stdout.splitlines() if line.startswith("epoch")]
     message = refused("train", *recipe, "--output", "whole")
     assert "--resume" in message
+    checkpoint = tmp_path / "whole" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    message = refused("train", *recipe, "--output", "whole", "--resume")
+    assert "whole/checkpoint.pt: incomplete checkpoint" in message
+    assert "choose another --output" in message
+
+
+@pytest.mark.parametrize(("room", "advice"), [(4_000, "Start it again once"), (-1, "What was written before is kept: add --resume")])
+def test_a_disk_without_room_ends_a_training_in_words(tmp_path, monkeypatch, winnow, room, advice):
+    """A limit of the size of files stands in for the disk. With -1 the first checkpoint is written, but not the second."""
+    recipe = ("recipes/digits-baseline", "--threads", "1", "--seed", "3", "--set", "epochs=2", "--output", "out")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full_from_the_second(where: Path, state: dict[str, Any]) -> None:
+        save(where, state)
+        monkeypatch.setattr(training, "save", full)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if room < 0:
+        monkeypatch.setattr(training, "save", full_from_the_second)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        ended = winnow("train", *recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.returncode == 2, ended.stderr
+    reason = "File too large" if room > 0 else "No space left on device"
+    assert f"winnow: --output: {reason}: out. {advice}" in ended.stderr
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert winnow("train", *recipe, *(["--resume"] if room < 0 else [])).returncode == 0

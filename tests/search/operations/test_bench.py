@@ -29,6 +29,8 @@ from winnow.search.operations.training import TrainingJob
 from winnow.search.ray_backend.session import ray_kept
 from winnow.search.ray_backend.shared_data import SharedData
 from winnow.search.ray_backend.tasks import Hangs
+from winnow.search.resources.plan import ResourcePlan
+from winnow.search.training.errors import STORAGE_FAILED, StorageFailed
 from winnow.search.training.heartbeat import process_of
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -111,6 +113,16 @@ def test_intervals_are_over_test_images_too_where_there_are_predictions(tmp_path
     assert cell in as_markdown(rows)
     (tmp_path / "cifar100-a1-s1" / "predictions.npz").unlink()
     assert row(recipe_rows(lines, tmp_path), "cifar100-a1")["num_test_images"] is None
+
+
+def test_a_worker_without_room_on_the_disk_ends_the_trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no result, so the next call trains it again."""
+    outcome = {"status": STORAGE_FAILED, "error": "No space left on device: out"}
+    monkeypatch.setattr(reproduction, "run_tasks", lambda *_, **__: (each for each in [(None, outcome)]))
+    plan = ResourcePlan("cpu", concurrent=1, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
+    with pytest.raises(StorageFailed, match="No space left on device: out"):
+        reproduction._run(None, [], {}, plan, tmp_path, print)
+    assert (tmp_path / "results.jsonl").read_text() == ""
 
 
 def test_one_seed_has_no_interval_and_failures_are_named() -> None:
