@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from winnow.reports.durable import sync_folder
 from winnow.search.storage.clock import now
 from winnow.search.storage.write_guard import WriteGuard
 
@@ -23,7 +24,8 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, guard: WriteGuard | None = None) -> None:
-        torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
+        is_new = not path.exists()
+        torn = not is_new and path.stat().st_size > 0 and _last_byte(path) != b"\n"
         self._path = path
         self._guard = guard or WriteGuard()
         # Unbuffered: the rest of a failed write would stay in a buffer and be written with the next line.
@@ -33,6 +35,8 @@ class JsonLines:
             self._write(b"\n")
         else:  # lines of a process that was killed before they were on the disk
             os.fsync(self._file.fileno())
+        if is_new:
+            sync_folder(path.parent)
 
     def append(self, record: Mapping[str, Any]) -> None:
         self.add(record)

@@ -31,6 +31,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 
+from winnow.reports.durable import sync_folder
 from winnow.search.settings import Direction, Settings, attribute
 from winnow.search.storage.clock import not_before, now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
@@ -157,6 +158,7 @@ def open_study(
         storage = JournalStorage(journal)
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
         journal.flush()
+        sync_folder(folder.path)  # otherwise a power failure could take the name of a new journal
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
     return journal, storage, study

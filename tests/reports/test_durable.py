@@ -16,7 +16,9 @@ from tests.helpers.make_run import make_run
 from winnow.reports import writing
 from winnow.reports.durable import write_whole
 from winnow.reports.tables.prediction_files import COLUMNS, write_predictions
-from winnow.search.storage.run_folder import create, write_text
+from winnow.search.storage.json_lines import JsonLines
+from winnow.search.storage.run_folder import RunFolder, create, write_text
+from winnow.search.study.record import open_study
 from winnow.search.winners.exporting import _whole
 
 ROWS = [dict(zip(COLUMNS, (f"{number}.png", 1, "cat", 0.5, None), strict=True)) for number in range(100)]
@@ -49,6 +51,12 @@ def report(folder: Path) -> None:
     writing.write(folder / "run")
 
 
+def lines(folder: Path) -> None:
+    file = JsonLines(folder / "epochs.jsonl")
+    file.append({"epoch": 1})
+    file.close()
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
@@ -56,6 +64,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 PUBLISHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     "report": (report, "run/report/report.html"),
     "export": (export, "mine/model.pt2"),
+    "lines": (lines, "epochs.jsonl"),
+    "journal": (lambda folder: open_study(RunFolder(folder), "maximize"), "study.journal"),
     "text": (lambda folder: write_text(folder / "study.yaml", "a: 1\n"), "study.yaml"),
     **{
         ending: (lambda folder, ending=ending: write_predictions(ROWS, folder / f"answers{ending}"), f"answers{ending}")

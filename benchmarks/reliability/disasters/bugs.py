@@ -71,6 +71,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no fsync of the folder": lambda: patch.multiple(
         "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
     ),
+    "no fsync of the folder of new files": lambda: patch("winnow.search.storage.json_lines.sync_folder", _nothing),
     "catch-up forgotten": lambda: patch.object(Record, "catch_up", lambda *_: iter(())),
     "hung trials not noticed": lambda: patch("winnow.search.ray_backend.hangs.HangWatch.check", _nothing),
     "slow trials killed: no floor": lambda: patch("winnow.search.ray_backend.hangs.limit", _limit_without_floor),

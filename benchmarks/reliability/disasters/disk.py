@@ -1,8 +1,9 @@
 """A disk that fails: real files below one folder, whose writes can be torn, refused, lost in a power cut or reordered before an fsync.
 
 Live processes see the files as they are. What a power cut would leave is counted beside them: the content of each file at its last
-fsync, the writes after it, and the names that were created, replaced or deleted since the fsync of their folder (of a file's own
-fsync, for its creation). A power cut keeps an arbitrary part of what was not synced, in each file and in each folder.
+fsync, the writes after it, and the names that were created, replaced or deleted since the fsync of their folder. The fsync of a file
+does not write its name, as it happens to on ext4. A power cut keeps an arbitrary part of what was not synced, in each file and in
+each folder.
 """
 
 from __future__ import annotations
@@ -279,8 +280,6 @@ class FailingDisk:
             self._changes = [change for change in self._changes if os.path.dirname(change.path) != path]
             return
         file.synced, file.pending = Path(path).read_bytes(), []
-        # The first fsync of a file writes its name too; a file that was renamed before it lies under the new one.
-        self._changes = [change for change in self._changes if change.path != path]
 
     def _rename(self, source: Any, target: Any, **more: Any) -> None:
         src, dst = self._inside(source), self._inside(target)

@@ -92,6 +92,15 @@ def test_the_content_is_on_the_disk_before_the_name(scheme, tmp_path, monkeypatc
     assert steps == ["sync", "rename", "sync"]
 
 
+def test_the_names_of_new_folders_are_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(storage, "sync_folder", synced.append)
+    for name in ("a.pt", "b.pt"):
+        storage.write(str(tmp_path / "run" / "checkpoints" / name), b"weights")
+    assert set(synced) == {tmp_path, tmp_path / "run"}
+    assert len(synced) == 2
+
+
 def test_nothing_is_left_beside(tmp_path):
     for base in (str(tmp_path), f"file://{tmp_path}"):
         storage.write(storage.join(base, "a"), b"whole")
