@@ -18,7 +18,7 @@ def lasting_output() -> Iterator[list[OSError]]:
     """
     before = sys.stdout, sys.stderr
     lost: list[OSError] = []
-    # Python sets a stream to None if its file was closed when the command began.
+    # Python sets a stream to None if its file was closed when it started.
     sys.stdout = before[0] and lasting(before[0], lost)
     sys.stderr = before[1] and lasting(before[1])
     try:
@@ -43,6 +43,20 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def open_closed_streams() -> None:
+    """Put the null device in place of each standard stream that was closed when the command began.
+
+    Otherwise a file of the run would get its number, and with it what libraries and other processes write to that number.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  # it stays open for the whole command
 
 
 def replace_unknown_characters() -> None:

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 import click
 
 from winnow.search.cli.common import BAD_INPUT, DONE, FAILED, INTERRUPTED
-from winnow.search.cli.lasting_stream import flush_output, lasting_output, replace_unknown_characters
+from winnow.search.cli.lasting_stream import (
+    flush_output,
+    lasting_output,
+    open_closed_streams,
+    replace_unknown_characters,
+)
 from winnow.search.cli.launch_command import launch
 from winnow.search.cli.plan_command import plan
 from winnow.search.cli.run_commands import RUN_COMMANDS
@@ -27,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: The arguments of the command. Default: those of the process.
     """
+    open_closed_streams()
     replace_unknown_characters()
     with lasting_output() as lost:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import REPOSITORY
+from tests.helpers.make_run import make_run
 
 needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
 
@@ -114,6 +118,64 @@ def test_a_closed_standard_output_is_no_error(tmp_path):
         ["sh", "-c", command, "sh", sys.executable, "-c", SEARCH], cwd=tmp_path, capture_output=True, text=True
     )
     assert (ended.returncode, ended.stderr) == (0, "note: a note\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error(tmp_path, closed, options):
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", SEARCH, *options]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (tmp_path / "ended").exists()
+    if closed == "<&- >&- 2>&-":
+        assert ended.stdout == ""
+    elif options:
+        assert json.loads(ended.stdout)["event"] == "outcome"
+    else:
+        assert ended.stdout == "search complete after 1 s\n"
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
+    """A library in C would write its messages into it."""
+    script = (
+        "import os\nfrom winnow.search.cli.lasting_stream import open_closed_streams\nopen_closed_streams()\n"
+        "with open('file', 'w') as file:\n    os.write(1, b'one')\n    os.write(2, b'two')\n    os.system('echo three')\n"
+        "    print(file.fileno() > 2, file=file)\n"
+    )
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", script]
+    assert subprocess.run(command, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "file").read_text() == "True\n"
+
+
+LIVE = """
+import sys
+from winnow.search.cli.lasting_stream import replace_unknown_characters
+from winnow.search.views.console import VisibleConsole
+from winnow.search.views.live import LiveView
+replace_unknown_characters()
+with LiveView(VisibleConsole(file=sys.stdout, force_terminal=True, width=80)) as view:
+    view.step("▁▂█ ✓")
+    view.message("▁▂█ ✓")
+    view.progress(1, 2)
+print("ended")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_pictures_on_a_terminal_without_utf_8(tmp_path, encoding):
+    run = make_run(tmp_path / "rün")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "120"}
+
+    def printed(*command: str) -> str:
+        ended = subprocess.run([sys.executable, *command], env=environment, capture_output=True, cwd=REPOSITORY)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        return ended.stdout.decode(encoding)
+
+    assert "Best 10 trials" in printed("-m", "winnow", "show", str(run))
+    assert "trial 0" in printed("-m", "winnow", "show", str(run), "--trial", "0")
+    live = printed("-c", LIVE)
+    assert "??? ?" in live
+    assert live.endswith("ended\n")
 
 
 @needs_dev_full
