@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -14,6 +15,11 @@ from winnow.spaces.errors import InputError, ModelRefused, printable
 
 if TYPE_CHECKING:
     from winnow.spaces.schema import Config, OwnPart
+
+
+NEVER = re.compile(r"torch\.hub\b.*")
+"""Modules and import paths that are always rejected."""
+NEVER_REASON = "which downloads and runs code of others; such code is never run from a file"
 
 
 def own_parts(config: Config) -> Iterator[tuple[str, OwnPart]]:
@@ -45,7 +51,7 @@ def load(what: str, name: str) -> Callable[..., Any]:
         The function.
 
     Raises:
-        InputError: The module cannot be imported, or has no such function.
+        InputError: The module cannot be imported, or has no such function, or the function is one of `torch.hub` under another name.
     """
     module_name, _, function_name = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
@@ -63,6 +69,8 @@ def load(what: str, name: str) -> Callable[..., Any]:
         near = get_close_matches(function_name, public, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"{what} {name}: module {module_name} has no function {function_name}{hint}")
+    if NEVER.fullmatch(str(getattr(function, "__module__", None))):
+        raise InputError(f"{what} {name}: is {function.__module__}:{function.__name__}, {NEVER_REASON}")
     return function
 
 

@@ -22,11 +22,9 @@ from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
+from winnow.spaces.own_code import NEVER, NEVER_REASON
 from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
-
-NEVER = re.compile(r"torch\.hub\b.*")
-"""Import paths that are always rejected, because they download and run other code."""
 
 
 class UntrustedCode(InputError):
@@ -121,9 +119,7 @@ def _texts(tree: Any) -> Iterator[str]:
 def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, brings_code: bool) -> None:
     for path in sorted(paths):
         if NEVER.fullmatch(path):
-            raise InputError(
-                f"{source}: names {path}, which downloads and runs code of others; such code is never run from a file"
-            )
+            raise InputError(f"{source}: names {path}, {NEVER_REASON}")
         file = _file_of(path)
         inside = folder is not None and file is not None and file.is_relative_to(folder)
         if inside and brings_code:

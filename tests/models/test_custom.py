@@ -46,6 +46,19 @@ def wants_three_channels(image_shape: tuple[int, int, int], num_classes: int) ->
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 
 
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("torch.utils.model_zoo:load_url", "load_state_dict_from_url"), ("torch.hub:load", "load"), (f"{__name__}:hub", "load")],
+)
+def test_torch_hub_is_refused_under_any_name(name: str, function: str) -> None:
+    """Whoever trusts the code, and from Python too."""
+    with pytest.raises(InputError, match=rf"model {name}: is torch\.hub:{function}, which downloads and runs code of others"):
+        build(Custom(name=name), SHAPE, 10)
+
+
+hub = torch.hub.load
+
+
 class NumpyInside(nn.Module):
     """A forward pass that the meta device could not take."""
 
