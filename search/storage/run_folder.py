@@ -26,6 +26,8 @@ from winnow.spaces.space import Space
 
 RUN_NAME = re.compile(r"(?![-.\s])[^/\\]{1,100}(?<!\s)")
 """The names that a user may give to a run: each names a folder in `--runs-dir`, never one elsewhere."""
+LOCK_SECONDS = 1.0
+"""Seconds to wait for the lock of a run: `winnow show --follow` and `winnow serve` hold it for an instant to see whether a driver does."""
 MOST_BYTES = 200
 """Largest length of a name in bytes; most file systems allow 255."""
 
@@ -117,7 +119,7 @@ class RunFolder:
 
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOCK_SECONDS)
             # A killed driver may have created names that are not on the disk yet; later writes depend on them.
             for folder in (self.path, self.path.resolve().parent):
                 sync_folder(folder)

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from threading import Timer
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import REPOSITORY
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
@@ -174,6 +176,16 @@ def test_one_driver_per_run_and_the_lock_dies_with_its_process(tmp_path):
     holder.wait()
     with RunFolder(folder.path).locked():
         pass
+
+
+def test_a_lock_that_is_held_for_an_instant_refuses_nobody(tmp_path):
+    """`winnow show --follow` takes it to see whether a process works on the run."""
+    folder = create(tmp_path, "r", "r", STUDY)
+    lock = FileLock(folder.path / ".lock", thread_local=False)
+    lock.acquire()
+    Timer(0.2, lock.release).start()
+    with folder.locked():
+        assert not lock.is_locked
 
 
 def test_json_lines_are_whole_as_soon_as_they_are_appended(tmp_path):
