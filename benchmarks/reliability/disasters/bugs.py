@@ -45,6 +45,10 @@ def _nothing(*_: Any) -> None:
     """Do nothing."""
 
 
+def _write_in_place(path: Path, write: Callable[[Path], object]) -> None:
+    write(path)
+
+
 def _only_rename(part: Path, path: Path) -> None:
     part.rename(path)
 
@@ -82,6 +86,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "Ctrl-C waits for hung trials": lambda: patch("winnow.search.ray_backend.hangs.HangWatch._give_up", _nothing),
     "leftovers stay": lambda: patch("winnow.search.storage.run_folder.sweep_run", _nothing),
+    "reports written in place": lambda: patch("winnow.reports.writing.write_whole", _write_in_place),
     "checkpoints of ended trials stay": lambda: patch("winnow.search.study.ledger.Ledger._discard_left", _nothing),
     "checkpoints of retrainings stay": lambda: patch("winnow.search.winners.retraining._discard_left", _nothing),
     "temporary folders stay": lambda: patch("winnow.search.storage.leftovers.sweep_temporary", _nothing),

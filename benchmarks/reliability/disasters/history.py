@@ -28,13 +28,18 @@ from benchmarks.reliability.disasters.invariants import (
     check_advice,
     check_end,
     check_readable,
+    check_report,
     check_swept,
     completed,
+    report_files,
     study_rows,
     timed_out,
 )
 from benchmarks.reliability.disasters.training import DATA, simulated_training
+from winnow import reports
 from winnow.reports.durable import part_of
+from winnow.reports.run_data import RunData
+from winnow.reports.schemas import TABLES
 from winnow.search.operations.execution import Execution
 from winnow.search.operations.retraining import retrain
 from winnow.search.operations.searching import NewRun, resume, search
@@ -57,6 +62,8 @@ STAGES = {"_search": ("resume",), "_extend": ("resume",), "_retrain": ("resume",
 FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
 FAULTS_OF_SEARCH = (*FAULTS, "delete")
 MOST_FAULTS = 4  # in one history
+REPORTED = 0.1
+"""Share of the starts after which a report is written."""
 SPACE = {
     "data": "digits",
     "epochs": 5,
@@ -277,7 +284,34 @@ class _History:
             return False
         if not self.violations:
             self.violations += check_readable(self.folder)
+        if not self.violations and self.folder.study.exists() and self.rng.random() < REPORTED:
+            self._report()
         return done
+
+    def _report(self) -> None:
+        """Write the report through a fault, then once more without one. Each of its files is the old one or the new one at any time."""
+        before = report_files(self.folder)
+        fault, steps = self.rng.choice(FAULTS), int(2 ** self.rng.uniform(0, 5))
+        self.world.note(f"report: {fault} after {steps} operations")
+        self.disk.arm(fault, steps)
+        try:
+            reports.write(self.folder.path)
+        except (ProcessKilled, PowerCut) as error:
+            self.world.note(type(error).__name__)
+            if isinstance(error, PowerCut):
+                self.world.orphans.clear()
+                self.disk.cut_power()
+        except InputError as error:
+            if not self.disk.faults or "cannot" not in str(error):
+                self.violations.append(f"a report was refused with another reason than the disk: {error}")
+        except Exception as error:
+            self.violations.append(f"a report raised {type(error).__name__}: {error}")
+        self.faults += self.disk.faults > 0
+        self.disk.revive()
+        self.disk.disarm()
+        during = report_files(self.folder)
+        reports.write(self.folder.path)
+        self.violations += check_report(before, during, report_files(self.folder))
 
     def _forget(self, name: str, told: str) -> None:
         """The run was deleted during a start, which must not tell the user that something is kept. The next start searches again from the beginning."""
@@ -340,6 +374,7 @@ class _History:
                 "winnow.reports.durable.is_alive": lambda _: False,  # the simulated process that left a file
                 "winnow.search.storage.leftovers.is_alive": lambda _: False,
                 "winnow.search.storage.leftovers._is_old": lambda _: True,
+                **REPORT,
                 "tempfile.tempdir": str(self.temporary),
                 "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
             }.items():
@@ -347,6 +382,20 @@ class _History:
             for context in (simulated_training(), simulated_backend(self.world), self.disk.installed()):
                 stack.enter_context(context)
             yield
+
+
+def _statuses(run: RunData) -> list[str]:
+    return [row["status"] for row in run.trial_rows()]
+
+
+REPORT: dict[str, Any] = {
+    # What fits models and draws takes seconds, and does not touch the disk.
+    "winnow.reports.tables.parquet.TABLES": {name: TABLES[name] for name in ("epochs", "rungs", "retrains")},
+    "winnow.reports.writing.advice": lambda _: [],
+    "winnow.reports.writing.winner_config": lambda run: {"trials": _statuses(run)},
+    "winnow.reports.writing.page": lambda run: f"<html>{_statuses(run) * 100}</html>",
+}
+"""Stand-ins for the parts of a report that are not simulated."""
 
 
 def _load_plain(text: str) -> Any:

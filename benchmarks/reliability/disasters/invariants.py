@@ -83,6 +83,27 @@ def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
     ]
 
 
+def report_files(folder: RunFolder) -> dict[str, bytes]:
+    """The content of each file of the report, by its name; half-written ones have a hidden name."""
+    return {file.name: file.read_bytes() for file in folder.report.glob("*")} if folder.report.exists() else {}
+
+
+def check_report(before: dict[str, bytes], during: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
+    """Check that a report that was interrupted has only whole files, and that the next one leaves nothing half-written.
+
+    Args:
+        before: `report_files` of the report before.
+        during: Those after the interruption.
+        after: Those of the next report, which nothing interrupted.
+    """
+    half = [name for name in after if name.startswith(".")]
+    wrong = [f"report/{name} is left over" for name in half]
+    for name, content in during.items():
+        if not name.startswith(".") and content not in (before.get(name), after.get(name)):
+            wrong.append(f"report/{name} is neither the old file nor the new one")
+    return wrong + [f"report/{name} is gone" for name in before.keys() - after.keys() if not name.startswith(".")]
+
+
 def check_swept(folder: RunFolder) -> list[str]:
     """Check what remains once the search and the retraining are over.
 
