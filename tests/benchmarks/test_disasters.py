@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.reliability.disasters.bugs import BUGS
 from benchmarks.reliability.disasters.history import SCENARIOS, simulate
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -20,7 +25,19 @@ def test_a_bug_is_found_within_100_seeds(bug):
     assert any(simulate(seed, bug).violations for seed in range(100))
 
 
+HISTORIES = """
+from benchmarks.reliability.disasters.history import SCENARIOS, simulate
+for number in range(5):
+    print(*simulate(7 * SCENARIOS + number).log, sep="\\n")
+"""
+
+
 def test_one_seed_is_one_history():
-    seed = 7 * SCENARIOS + 3
-    assert simulate(seed).log == simulate(seed).log
-    assert simulate(seed).log != simulate(seed + SCENARIOS).log
+    """In another process too, in which sets have another order."""
+    command, logs = [sys.executable, "-c", HISTORIES], []
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        logs.append(subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, check=True).stdout)
+    assert logs[0] == logs[1]
+    assert logs[0].count(b"\n") > 100
+    assert simulate(7 * SCENARIOS).log != simulate(8 * SCENARIOS).log
