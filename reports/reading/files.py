@@ -33,7 +33,9 @@ def file_in(folder: Path, name: Any) -> Path:
         InputError: It is not the name of a file in the folder.
     """
     if not isinstance(name, str) or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-        raise InputError(f"{folder}: damaged: its records name {name!r}, which is not the path of a file in this folder")
+        raise InputError(
+            f"{folder}: damaged: its records name {name!r}, which is not the path of a file in this folder"
+        )
     path = folder / name
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file")

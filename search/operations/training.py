@@ -264,7 +264,9 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
         try:
             state = load(checkpoint)
         except (CorruptCheckpoint, OSError) as error:
-            raise InputError(f"{error}; to train from the beginning, remove the file or choose another --output") from error
+            raise InputError(
+                f"{error}; to train from the beginning, remove the file or choose another --output"
+            ) from error
         if (state.get("use") == "retrain") != fit_validation:
             other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
             raise InputError(

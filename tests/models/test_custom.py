@@ -48,11 +48,17 @@ def wants_three_channels(image_shape: tuple[int, int, int], num_classes: int) ->
 
 @pytest.mark.parametrize(
     ("name", "function"),
-    [("torch.utils.model_zoo:load_url", "load_state_dict_from_url"), ("torch.hub:load", "load"), (f"{__name__}:hub", "load")],
+    [
+        ("torch.utils.model_zoo:load_url", "load_state_dict_from_url"),
+        ("torch.hub:load", "load"),
+        (f"{__name__}:hub", "load"),
+    ],
 )
 def test_torch_hub_is_refused_under_any_name(name: str, function: str) -> None:
     """Whoever trusts the code, and from Python too."""
-    with pytest.raises(InputError, match=rf"model {name}: is torch\.hub:{function}, which downloads and runs code of others"):
+    with pytest.raises(
+        InputError, match=rf"model {name}: is torch\.hub:{function}, which downloads and runs code of others"
+    ):
         build(Custom(name=name), SHAPE, 10)
 
 

@@ -52,10 +52,18 @@ def test_escape_sequences_do_not_reach_the_terminal(
 
 
 DAMAGED = {
-    "entry": ("study.journal", lambda line: '{"op_code": 4}', r"study\.journal:5: damaged: not an entry that Optuna writes"),
+    "entry": (
+        "study.journal",
+        lambda line: '{"op_code": 4}',
+        r"study\.journal:5: damaged: not an entry that Optuna writes",
+    ),
     "operation": ("study.journal", lambda line: '{"op_code": [4]}', r"study\.journal:5: damaged: not an entry"),
     "attributes": ("study.journal", lambda line: with_attrs(line, 7), "its attributes must be a mapping, but are 7"),
-    "status": ("study.journal", lambda line: with_attrs(line, {"status": "odd"}), "trial 3: unknown status 'odd'; known"),
+    "status": (
+        "study.journal",
+        lambda line: with_attrs(line, {"status": "odd"}),
+        "trial 3: unknown status 'odd'; known",
+    ),
     "config": ("study.journal", lambda line: with_attrs(line, {"config": 7}), "its config must be a mapping, but is 7"),
     "time": ("study.journal", lambda line: with_attrs(line, {"started": "now"}), "must be numbers, but one is 'now'"),
     "retraining": (

@@ -161,7 +161,9 @@ def test_train_writes_and_repeats(tmp_path, winnow, refused):
     assert "choose another --output" in message
 
 
-@pytest.mark.parametrize(("room", "advice"), [(4_000, "Start it again once"), (-1, "What was written before is kept: add --resume")])
+@pytest.mark.parametrize(
+    ("room", "advice"), [(4_000, "Start it again once"), (-1, "What was written before is kept: add --resume")]
+)
 def test_a_disk_without_room_ends_a_training_in_words(tmp_path, monkeypatch, winnow, room, advice):
     """A limit of the size of files stands in for the disk. With -1 the first checkpoint is written, but not the second."""
     recipe = ("recipes/digits-baseline", "--threads", "1", "--seed", "3", "--set", "epochs=2", "--output", "out")

@@ -28,9 +28,7 @@ def test_the_command_that_writes_a_report(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize("system", ["slurm", "kuberay", "sky"])
-def test_the_command_that_starts_a_launch_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str
-) -> None:
+def test_the_command_that_starts_a_launch_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str) -> None:
     file = tmp_path / "my jobs; rm" / "it's a $file"
     file.parent.mkdir()
     with pytest.raises(SystemExit) as ended:

@@ -252,7 +252,10 @@ def test_bad_input_is_named(run, exported, tmp_path, capsys, monkeypatch):
 
 
 RECORDS = {
-    "a device": ({"weights": "/dev/zero"}, "its records name '/dev/zero', which is not the path of a file in this folder"),
+    "a device": (
+        {"weights": "/dev/zero"},
+        "its records name '/dev/zero', which is not the path of a file in this folder",
+    ),
     "another folder": ({"weights": "../made/a.pt"}, r"its records name '\.\./made/a\.pt', which is not"),
     "a pipe": ({"weights": "pipe"}, "pipe: not a file"),
     "a bomb": ({"weights": "bomb"}, r"bomb: unpacks to 1\.1 GB from .* MB"),
@@ -309,7 +312,9 @@ def test_an_export_of_a_huge_network_is_refused_before_it_is_built(exported, tmp
         load_export(copy)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("not enough memory: you tried to allocate"), ValueError("no such width")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("not enough memory: you tried to allocate"), ValueError("no such width")]
+)
 def test_an_export_whose_network_cannot_be_built_is_refused(exported, monkeypatch, error):
     def build(*_: Any) -> None:
         raise error
