@@ -17,7 +17,7 @@ from winnow.reports.html.search_sections import MAX_TRIALS, audit, memory, param
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
-from winnow.reports.tables.front import tested_columns
+from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
 from winnow.reports.text.earlier_tests import earlier_tests_text
@@ -155,7 +155,7 @@ def front(run: RunData) -> Section | None:
     rows, figures = run.rows("front"), figures_front.fronts(run)
     if not rows:
         return None
-    shown = [*run.further, *tested_columns(run)]
+    shown = [*run.further, *columns_of_tests(run)]
     columns = ("rank", "trial", wording.objective_name(run), *map(wording.figure_words, shown))
     lines = [
         [

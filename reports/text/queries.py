@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
-from winnow.reports.tables.front import tested_columns
+from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording
 from winnow.reports.text.choices import DEPTH, choice_paths
 from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
@@ -115,7 +115,7 @@ def _of_search(run: RunData) -> dict[str, str]:
     ranked = f"status <> 'completed', objective {order}, trial"
     known = f"phase = 'search' and {objective} is not null"
     fronts = {f"{FRONT}-{name}": _front_figure(run, name) for name in run.further}
-    columns = ["rank", "trial", "objective", *run.further, *tested_columns(run)]
+    columns = ["rank", "trial", "objective", *run.further, *columns_of_tests(run)]
     table = {FRONT: f"select {', '.join(columns)} from 'front.parquet' order by rank"} if run.further else {}
     return (
         table
@@ -164,7 +164,7 @@ def _parameters(run: RunData) -> str:
 
 def _front_figure(run: RunData, name: str) -> str:
     """Return the query of the figure of the front with the objective `name` on the horizontal axis."""
-    tests = ", ".join(f"front.{column}" for column in tested_columns(run))
+    tests = ", ".join(f"front.{column}" for column in columns_of_tests(run))
     known = f"trials.{name} > 0" if name in wording.COST_WORDS else f"trials.{name} is not null"
     return (
         f"select trials.trial, coalesce(front.{name}, trials.{name}) as {name}, coalesce(front.objective, trials.objective) as objective,\n"

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from winnow.reports.statuses import STATUS_WORDS, is_ranked
-from winnow.reports.tables.front import front_rows, columns_of_tests
+from winnow.reports.tables.front import columns_of_tests, front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.earlier_tests import earlier_tests_text
@@ -80,7 +80,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
         title = "Trials" if len(ranked) <= top else f"Best {top} trials"
         console.print(_trial_table(run, ranked[:top], f"{title}, by {wording.objective_name(run)}"))
         if warning := wording.one_class_trial(run, ranked[0]):
-            console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
+            console.print(f"[yellow]{rich_text(warning)}[/yellow]", highlight=False)
     _print_failures(console, rows, top)
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
@@ -97,7 +97,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
                 overflow="ellipsis",
             )
         for text in filter(None, [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners)]):
-            console.print(escape(text), highlight=False)
+            console.print(rich_text(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
             console.print(rich_text(reason))
         for warning in filter(None, map(wording.one_class_warning, winners)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, part_of, remove
+from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, remove
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:

@@ -221,8 +221,10 @@ class Record:
         kept = report.get("weights_epoch", report["epoch"])
         if kept in trial.values:  # that epoch's own value: its weights were kept when it was recorded
             return trial.values[kept]
-        own = [report.get(name) for name in (self._objective, *self._metrics)]
-        return float(own[0]) if all(value is not None and math.isfinite(value) for value in own) else math.nan
+        own = [
+            math.nan if report.get(name) is None else float(report[name]) for name in (self._objective, *self._metrics)
+        ]
+        return own[0] if all(map(math.isfinite, own)) else math.nan
 
     def no_value(self, line: Mapping[str, Any]) -> str:
         """Return the error of a trial that ends because an objective has no value.

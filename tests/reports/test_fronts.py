@@ -13,7 +13,7 @@ from winnow import reports
 from winnow.reports.figures.front import front_info, fronts
 from winnow.reports.html import sections
 from winnow.reports.html.page import page
-from winnow.reports.tables.front import tested_columns
+from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import summary
 from winnow.reports.text import wording as words
 from winnow.reports.text.compare import comparison, show_comparison
@@ -62,7 +62,7 @@ def test_the_front_is_what_no_other_trial_dominates(run: reports.RunData) -> Non
 
 
 def test_the_front_has_the_search_values_and_the_tests_of_each_metric(run: reports.RunData) -> None:
-    assert tested_columns(run) == ["test_accuracy", "test_calibration_error"]
+    assert columns_of_tests(run) == ["test_accuracy", "test_calibration_error"]
     winners = {row["trial"]: row for row in run.rows("winners") if not row["baseline"]}
     rows = run.rows("front")
     tested = [row for row in rows if row["trial"] in winners]
@@ -94,7 +94,7 @@ def test_no_number_of_the_front_is_cut_off_in_a_narrow_terminal(tmp_path: Path) 
     objectives = ["validation_accuracy", F1, {"minimize": ERROR}, {"minimize": "validation_loss"}, "parameters"]
     one = reports.read(make_front_run(tmp_path / "one", objectives, stage="retrained"))
     row = one.rows("front")[0]
-    values = [words.figure_text(name, row[name]) for name in (*one.further, *tested_columns(one))]
+    values = [words.figure_text(name, row[name]) for name in (*one.further, *columns_of_tests(one))]
     for width, least, most in ((200, len(values), len(values)), (60, 2, len(values) - 1)):
         console = Console(width=width, record=True)
         show(one, console)
