@@ -20,6 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -142,14 +143,14 @@ class Breath:
     @contextmanager
     def going(self) -> Iterator[None]:
         began = time.monotonic()
-        thread = threading.Thread(target=self._breathe, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._over.set()
-            thread.join()
-            self._spans.append((began, time.monotonic()))  # the head
+        with ThreadPoolExecutor(1) as pool:
+            breathing = pool.submit(self._breathe)
+            try:
+                yield
+            finally:
+                self._over.set()
+                self._spans.append((began, time.monotonic()))  # the head
+            breathing.result()  # a node that does not start is an error of the benchmark
 
     def offered(self) -> dict[str, float]:
         slots = self._node["num_cpus"]
