@@ -23,6 +23,16 @@ def is_ranked(trial: Mapping[str, Any]) -> bool:
     return trial["objective"] is not None and trial["status"] not in UNRANKED_STATUSES
 
 
+def value_at_end(trial: Mapping[str, Any]) -> float:
+    """Return the estimate of what a trial is worth after the full training; its last value if there is none.
+
+    Args:
+        trial: A row of `trials` that has an objective. A completed trial has no estimate: its last value is that of the end.
+    """
+    end = trial["estimated_end"]
+    return float(trial["objective"] if end is None else end)
+
+
 STATUS_WORDS: dict[str, str] = dict(zip(STATUSES, STATUSES, strict=True)) | {
     "stopped": "stopped early",
     "out_of_memory": "out of memory",

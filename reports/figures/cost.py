@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from winnow.reports.figures.parameters import about_stopped, scored_trials, shown_value
+from winnow.reports.figures.parameters import about_stopped, scored_trials
 from winnow.reports.figures.style import (
     GREEN,
     Figure,
@@ -19,6 +19,7 @@ from winnow.reports.figures.style import (
     number_axis,
     value_axis,
 )
+from winnow.reports.statuses import value_at_end
 from winnow.reports.subsample import MAX_TRIALS, drawn, note
 from winnow.reports.text import wording
 from winnow.spaces.trial_status import TrialStatus
@@ -67,7 +68,7 @@ def _cost_info(run: RunData, cost_of: Callable[[dict[str, Any]], float | None]) 
     priced = [(row, cost_of(row)) for row in scored_trials(run)]
     rows = [row for row, price in priced if price]
     costs = [float(price) for _, price in priced if price]
-    values = [shown_value(row) for row in rows]
+    values = [value_at_end(row) for row in rows]
     completed = [i for i, row in enumerate(rows) if row["status"] == TrialStatus.COMPLETED]
     front: list[int] = []
     for i in sorted(completed, key=lambda i: (costs[i], -values[i] if run.maximize else values[i])):

@@ -24,7 +24,7 @@ from winnow.reports.figures.style import (
     short_number,
     value_axis,
 )
-from winnow.reports.statuses import is_ranked
+from winnow.reports.statuses import is_ranked, value_at_end
 from winnow.reports.subsample import MAX_FITTED, MAX_TRIALS, best_positions, drawn, note
 from winnow.reports.text import wording
 from winnow.reports.visible import plotly_text
@@ -191,12 +191,6 @@ def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:
     return "A stopped trial is shown with its last value, which belongs to fewer epochs."
 
 
-def shown_value(row: Mapping[str, Any]) -> float:
-    """Return the value of a trial for figures of parameters: the estimate for the full training, if the table has one."""
-    end = row["estimated_end"]
-    return float(row["objective"] if end is None else end)
-
-
 def scored_trials(run: RunData) -> list[dict[str, Any]]:
     """Return the rows of `trials` that have an objective and did not fail."""
     return run.once("scored_trials", lambda: _scored_trials(run))
@@ -217,7 +211,7 @@ def _drawn_trials(run: RunData, rows: Sequence[dict[str, Any]]) -> list[dict[str
     Returns:
         At most `MAX_TRIALS` of the rows, in their order.
     """
-    best = best_positions([shown_value(row) for row in rows], run.maximize, NUM_BEST)
+    best = best_positions([value_at_end(row) for row in rows], run.maximize, NUM_BEST)
     return [rows[i] for i in drawn(len(rows), MAX_TRIALS, best)]
 
 
@@ -284,7 +278,7 @@ def _label(value: Any) -> str:
 
 
 def _draw_parallel(run: RunData, axes: Sequence[_Axis], rows: Sequence[dict[str, Any]]) -> go.Figure:
-    objective = [shown_value(row) for row in rows]
+    objective = [value_at_end(row) for row in rows]
     dimensions = [_dimension(axis) for axis in axes]
     form = value_axis(run.objective)["tickformat"]
     dimensions.append({"label": wording.objective_name(run), "values": objective, "tickformat": form})
@@ -360,7 +354,7 @@ def _slice_info(run: RunData, path: str) -> _SliceInfo:
     return _SliceInfo(
         path=path,
         x=[_label(row[path]) if is_category else row[path] for row in rows],
-        y=[shown_value(row) for row in rows],
+        y=[value_at_end(row) for row in rows],
         trials=[row["trial"] for row in rows],
         statuses=[row["status"] for row in rows],
         is_log=_is_log(run, path, [row[path] for row in rows]),

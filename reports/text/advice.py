@@ -167,8 +167,9 @@ def _noise(run: RunData, value: float) -> float:
 
 def _on_trials(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
     best = ranked[0]["trial"]
-    if len(trials) >= 10 and best >= 0.8 * len(trials):
-        text = f"The best trial, {best}, was among the last of {len(trials)}, so more trials may find a better one."
+    # Without a completed trial, the best one is unknown: values of different epochs are not compared.
+    if len(trials) >= 10 and best >= 0.8 * len(trials) and ranked[0]["status"] == TrialStatus.COMPLETED:
+        text = f"The best completed trial, {best}, was among the last of {len(trials)}, so more trials may find a better one."
         yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))), "ranks")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.statuses import value_at_end
 from winnow.reports.text import wording
 from winnow.spaces.grammar.nodes import draw
 from winnow.spaces.space import AtLeast, Space, validate
@@ -52,14 +53,22 @@ def changed_command(run: RunData, change: Change) -> str:
     return wording.command("extend", run.path, *more)
 
 
-def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
+def wider_ranges(run: RunData, trials: Sequence[Row]) -> Iterator[Change]:
     """Advise to widen a numeric range if most of the best quarter of the trials lie close to one end and the schema allows more.
+
+    Trials are ranked by their value after the full training. If that of stopped trials is not estimated, only completed ones count:
+    values of different epochs would favour the parameters that speed up learning.
 
     Args:
         run: The run.
-        ranked: Rows of the table `trials`, the best first.
+        trials: Rows of the table `trials` that did not fail.
     """
+    estimated = any(row["estimated_end"] is not None for row in trials)
+    ended = [row for row in trials if row["status"] == TrialStatus.COMPLETED or row["estimated_end"] is not None]
+    ranked = sorted(ended, key=value_at_end, reverse=run.maximize)
     best = ranked[: max(MIN_TRIALS, len(ranked) // 4)]
+    kind = "trials" if estimated else "completed trials"
+    about = " Trials that did not complete count by their estimated value after the full training." if estimated else ""
     columns = _columns(run.space)
     for parameter in run.space.parameters():
         low, high = getattr(parameter.domain, "low", None), getattr(parameter.domain, "high", None)
@@ -73,7 +82,10 @@ def wider_ranges(run: RunData, ranked: Sequence[Row]) -> Iterator[Change]:
             wider = _beyond(run.space, parameter, end, other=high if end == low else low)
             if wider is not None:
                 override = _override(parameter, *((wider, high) if end == low else (low, wider)))
-                text = f"{parameter.study_name}: {near} of the best {len(values)} trials are close to the {name} end of the range ({end:g}). Widen it to {wider:g}."
+                text = (
+                    f"{parameter.study_name}: {near} of the best {len(values)} {kind} are close to the {name} end of the range ({end:g}). "
+                    f"Widen it to {wider:g}.{about}"
+                )
                 yield Change(text, override)
 
 

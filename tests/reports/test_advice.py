@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from benchmarks.search_quality.importance import crossing
 from tests.helpers.accepting import ACCEPTED, accept_instead_of_training
 from tests.helpers.html import CONSTANTS
 from tests.helpers.make_run import MAX_EPOCHS, make_run
@@ -58,11 +60,25 @@ def rows_at(path: str, value: float) -> list[dict[str, Any]]:
     ended = {
         "status": "completed",
         "in_space": True,
+        "estimated_end": None,
         "schedule.name": "one_cycle",
         "optimizer.name": "sgd",
         path: value,
     }
     return [{**ended, "objective": 0.9 + i / 100, "trial": i} for i in range(8)]
+
+
+def crossing_rows(final_of_fast: float, estimated: bool) -> list[dict[str, Any]]:
+    """Five completed trials and sixty stopped after one epoch, half of them fast: dropout near 0.6 gives a good first epoch, not a good end."""
+    rows = []
+    for number in range(65):
+        completed, fast = number < 5, number >= 5 and number % 2 == 0
+        params = {"final": final_of_fast if fast else 0.8, "speed": 0.97 if fast else 0.3}
+        values = crossing(params, np.arange(1, 28)).tolist()
+        row = {"trial": number, "in_space": True, "status": "completed" if completed else "stopped"}
+        row |= {"objective": values[-1 if completed else 0], "model.dropout": 0.6 * params["speed"]}
+        rows.append(row | {"estimated_end": None if completed or not estimated else values[-1]})
+    return rows
 
 
 WINNER = {
@@ -92,7 +108,7 @@ def all_advice(folder: Path) -> list[Advice]:
     pieces += advice._on_winners(run, [WINNER, {**WINNER, "rank": 2, "num_parameters": 100}, baseline])
     pieces += advice._on_a_better_baseline(run, [{}] * 10, [{**WINNER, "objective_gain_high": -0.005}])
     pieces += advice._on_failed_retraining(run, [{**WINNER, "num_seeds": 0}])
-    pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9}])
+    pieces += advice._on_trials(run, [{}] * 10, [{"trial": 9, "status": "completed"}])
     for path, value in (("model.dropout", 0.59), ("model.depth", 4), ("optimizer.lr", 0.29)):
         pieces += [advice._from_change(run, change) for change in advice_ranges.wider_ranges(run, rows_at(path, value))]
     for place, (make, _) in enumerate(STATES.values()):
@@ -188,6 +204,30 @@ def test_a_range_is_widened_as_far_as_the_schema_allows(tmp_path, path, value, o
     run = reports.read(make_run(tmp_path / "run", "searched"))
     changes = [change.override for change in advice_ranges.wider_ranges(run, rows_at(path, value))]
     assert changes == ([] if override is None else [override])
+
+
+def test_a_range_is_not_widened_towards_what_only_learns_faster(tmp_path):
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    by_first_epochs = sorted(
+        crossing_rows(0.2, False), key=lambda row: (row["status"] != "completed", -row["objective"])
+    )[:16]
+    assert sum(row["model.dropout"] > 0.54 for row in by_first_epochs) > 8
+    for estimated in (False, True):
+        assert list(advice_ranges.wider_ranges(run, crossing_rows(0.2, estimated))) == []
+    (change,) = advice_ranges.wider_ranges(run, crossing_rows(1.0, True))
+    assert change.override == 'model.dropout={"float": [0.0, 0.78]}'
+    assert "of the best 16 trials are close to the upper end" in change.text
+    assert change.text.endswith("Trials that did not complete count by their estimated value after the full training.")
+    (change,) = advice_ranges.wider_ranges(run, rows_at("model.dropout", 0.59))
+    assert "4 of the best 4 completed trials are close to the upper end" in change.text
+    assert "estimated" not in change.text
+    assert list(advice_ranges.wider_ranges(run, rows_at("model.dropout", 0.59)[:3])) == [], "too few trials"
+
+
+def test_more_trials_are_advised_only_by_a_completed_one(tmp_path):
+    run = reports.read(make_run(tmp_path / "run"))
+    pieces = [list(advice._on_trials(run, [{}] * 10, [{"trial": 9, "status": s}])) for s in ("completed", "stopped")]
+    assert [len(each) for each in pieces] == [1, 0]
 
 
 def test_the_range_that_diverges_is_named(tmp_path):

@@ -10,6 +10,7 @@ from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.figures import cost
 from winnow.reports.figures import parameters as figures
+from winnow.reports.statuses import value_at_end
 from winnow.reports.tables import end_values as end_values_module
 from winnow.reports.tables.end_values import end_values, without_bad_outliers
 
@@ -58,7 +59,7 @@ def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatc
     assert len(captions) == 3
     assert all("estimated value after the full training" in caption for caption in captions)
     info = cost._cost_info(run, lambda row: row["num_parameters"])
-    assert info.objective == [figures.shown_value(by_trial[trial]) for trial in info.trials]
+    assert info.objective == [value_at_end(by_trial[trial]) for trial in info.trials]
 
 
 def test_too_little_to_estimate_from() -> None:
