@@ -77,20 +77,27 @@ def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
         run: The run.
         trials: Rows of the table `trials`.
     """
-    configs = {row["config"] for row in completed_inside(trials)}
-    return len(configs) > 1 or bool(candidates(run, trials, []))
+    from winnow.spaces.identity import identity
+
+    completed: set[str] = set()
+    for row in completed_inside(trials):
+        completed.add(identity(json.loads(row["config"])))
+        if len(completed) > 1:
+            return True
+    return bool(candidates(run, trials, []))
 
 
 def _without_baseline(run: RunFacts, rows: list[Row], winners: list[Row]) -> list[Row]:
     space = run.study["space"]
     if not rows or not (space.get("baseline") or space.get("start_from")):
         return rows
-    known = next((row for row in winners if row["baseline"]), None)
-    if known is not None and not run.space_changed:
-        # With `--repeats` several trials may have the config of the baseline.
-        config = next((row["config"] for row in rows if row["trial"] == known["trial"]), known["config"])
-        return [row for row in rows if json.loads(row["config"]) != json.loads(config)]
     from winnow.spaces.winners import baseline_config, may_win
 
-    baseline = baseline_config(run.space)
-    return [row for row in rows if may_win(json.loads(row["config"]), baseline)]
+    known = next((row for row in winners if row["baseline"]), None)
+    if known is not None and not run.space_changed:
+        baseline = json.loads(next((row["config"] for row in rows if row["trial"] == known["trial"]), known["config"]))
+    else:
+        baseline = baseline_config(run.space)
+    # With `--repeats` several trials have the same config, and may have that of the baseline.
+    wins = {config: may_win(json.loads(config), baseline) for config in {row["config"] for row in rows}}
+    return [row for row in rows if wins[row["config"]]]

@@ -19,7 +19,7 @@ from tests.helpers.make_run import make_run
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
 from winnow.reports.reading.parquet_reader import fingerprint
-from winnow.reports.tables.candidates import candidates
+from winnow.reports.tables.candidates import candidates, has_candidates
 from winnow.reports.text.advice import advice
 from winnow.reports.text.next_step import next_step, retraining
 from winnow.reports.text.summary import sentences
@@ -30,7 +30,9 @@ from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.amendments import write_end, write_start
 from winnow.search.study.completed import completed_trials
+from winnow.spaces import catalog
 from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.winners import baseline_config, may_win
 
 Maker = Callable[[Path], Path]
 
@@ -277,12 +279,22 @@ def test_stopped_trials_do_not_hide_that_all_others_failed(tmp_path):
 
 @pytest.mark.parametrize("trial", [0, None])
 def test_no_repeat_of_the_baseline_is_a_winner(trial: int | None) -> None:
-    """With `--repeats` several trials may have the config of the baseline; a front is chosen without all of them."""
+    """With `--repeats` several trials may have the config of the baseline, also spelled differently; a front is chosen without all of them."""
     run = SimpleNamespace(study={"space": {"baseline": "mine"}}, space_changed=False, maximize=True, further=())
-    configs = ['{"lr": 1, "depth": 2}', '{"depth": 2, "lr": 1}', '{"lr": 3, "depth": 2}']
+    space = catalog.load("digits")
+    baseline = baseline_config(space)
+    assert baseline is not None
+    reordered = dict(reversed(baseline.items()))
+    without_effect = baseline | {"early_stopping": {"patience": baseline["epochs"]}}
+    other = baseline | {"batch_size": 2 * baseline["batch_size"]}
+    configs = [json.dumps(config) for config in (baseline, reordered, without_effect, other)]
     rows = [
         {"trial": number, "status": TrialStatus.COMPLETED, "in_space": True, "objective": 0.5, "config": config}
         for number, config in enumerate(configs)
     ]
-    winners = [{"baseline": True, "trial": trial, "config": '{"depth": 2, "lr": 1}'}]
-    assert [row["trial"] for row in candidates(cast(Any, run), rows, winners)] == [2]
+    winners = [{"baseline": True, "trial": trial, "config": configs[1]}]
+    assert [row["trial"] for row in candidates(cast(Any, run), rows, winners)] == [3]
+    assert [may_win(json.loads(config), baseline) for config in configs] == [False, False, False, True]
+    searched = SimpleNamespace(**vars(run) | {"space": space})
+    assert has_candidates(cast(Any, searched), rows)
+    assert not has_candidates(cast(Any, searched), rows[:3])
