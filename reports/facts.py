@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.epoch_figures import LEAST_CLASSES, METRICS, OWN_METRIC, name_on_test_images
@@ -104,6 +104,16 @@ def measure(run: RunFacts, figure: str) -> Any:
     from winnow.spaces.schema import measured_loss
 
     return str(measured_loss(run.space.example().loss))
+
+
+def keep_earlier_weights(trials: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether any trial may keep the weights of an earlier epoch than its last one, by `weights` of its config.
+
+    Args:
+        trials: Rows of `trials`.
+    """
+    configs = {row["config"] for row in trials if row["config"] and '"weights": "last"' not in row["config"]}
+    return any(json.loads(config).get("weights", "last") != "last" for config in configs)
 
 
 def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from winnow.reports.facts import keep_earlier_weights
 from winnow.reports.figures.style import (
     GREY,
     STATUS_COLORS,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 NUM_BEST = 50
-"""Number of the best curves, which are always drawn."""
+"""Number of the curves with the best last values, which are always drawn."""
 OUTSIDE = "outside the current space"
 
 
@@ -51,7 +52,12 @@ def learning_curves(run: RunData) -> list[Figure]:
         "One line per trial. Dotted lines are the rungs, at which trials continue or stop; a cross marks a stop. "
         "If outliers would compress the other values, the axis leaves out the worst; a button shows all. "
         "Click a name in the legend to hide or show its trials; enter a number to see the curve of one trial."
-    ) + note(sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} best trials")
+    )
+    if keep_earlier_weights(run.rows("trials")):
+        caption += " A curve shows each epoch's own value; rungs and tables use that of the weights kept until then (`weights`)."
+    caption += note(
+        sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} trials with the best last values"
+    )
     return [Figure("learning-curves", "Learning curves", caption, _draw_curves(run, info))]
 
 

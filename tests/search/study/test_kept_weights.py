@@ -11,6 +11,8 @@ from benchmarks.search_quality.kept_weights import drive, loss_at, overfits
 from tests.helpers.ledgers import SHAPE, make_folder, study_of
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow import reports
+from winnow.reports.figures.learning_curves import learning_curves
+from winnow.reports.text.summary import sentences
 from winnow.search.settings import settings_for
 from winnow.search.study.earlier_runs import learn_from
 from winnow.search.study.ledger import Ledger
@@ -49,10 +51,27 @@ def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> No
     line = {"rank": 1, "trial": candidate.trial, "seed": 1, "baseline": False, "config": candidate.config}
     line |= {"search_value": candidate.search_value, "status": "completed", "test_accuracy": 0.61, "time": 0.0}
     folder.retrained.write_text(json.dumps(line) + "\n")
-    (row,) = reports.read(folder.path).winner_rows()
+    run = reports.read(folder.path)
+    (row,) = run.winner_rows()
     assert (row["search_objective"], row["search_accuracy"]) == (pytest.approx(0.62), pytest.approx(0.62))
     assert row["gap"] == pytest.approx(0.01)
-    assert {trial["best_epoch"] for trial in reports.read(folder.path).trial_rows()} == {3}
+    assert {trial["best_epoch"] for trial in run.trial_rows()} == {3}
+    said = [sentence.replace("\u00a0", " ") for sentence in sentences(run)]
+    assert [text for text in said if "62.00 %" in text] == [
+        next(text for text in said if text.startswith("The best completed trial is")),
+        next(text for text in said if text.startswith("In the search the validation accuracy of the winner was")),
+    ]
+    assert "40.00 %" not in " ".join(said)
+
+
+@pytest.mark.parametrize("rule", ["lowest_validation_loss", "last"])
+def test_learning_curves_say_that_rungs_judge_the_kept_weights(tmp_path, rule: str) -> None:
+    space = catalog.load("digits", ["epochs=9", f"weights={rule}"])
+    settings = settings_for(space, trials=3, sampler="random", objective="validation_accuracy")
+    folder = make_folder(tmp_path, space, settings)
+    drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
+    (figure,) = learning_curves(reports.read(folder.path))
+    assert ("rungs and tables use that of the weights kept until then" in figure.caption) == (rule != "last")
 
 
 def test_an_earlier_run_teaches_what_its_rungs_saw(tmp_path) -> None:
