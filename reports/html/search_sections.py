@@ -40,6 +40,7 @@ def search(run: RunData) -> Section:
         progress=progress,
         curves=curves,
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
+        about=wording.about_values(ranked[:MAX_TRIALS], best_first=True),
         table=_trial_table(run, ranked[:MAX_TRIALS]),
         majority=wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else "",
         expected=_expected_ends(run),

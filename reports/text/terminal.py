@@ -196,7 +196,8 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
     majority = wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else ""
     table = Table(
         title=title,
-        caption=majority or None,
+    captions = [wording.about_values(rows, best_first=columns is None), majority]
+        caption="\n".join(filter(None, captions)) or None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

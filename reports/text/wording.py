@@ -104,6 +104,19 @@ def searched_text(run: RunData) -> str:
     shape = " x ".join(str(n) for n in data.get("image_shape") or [])
     images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
     classes = f"{data['num_classes']} classes" if data.get("num_classes") is not None else ""
+def about_values(rows: Sequence[Mapping[str, Any]], best_first: bool = False) -> str:
+    """Return sentences about the values in a table of trials; empty if all trials completed.
+
+    Args:
+        rows: Rows of `trials`.
+        best_first: Whether the table is ordered from best to worst. Default: by something else.
+    """
+    if all(row["status"] == TrialStatus.COMPLETED or row["objective"] is None for row in rows):
+        return ""
+    text = "The value of a trial that did not complete is from fewer epochs."
+    return f"Completed trials come first. {text}" if best_first else text
+
+
     facts = ", ".join(fact for fact in (images, shape, classes) if fact)
     rungs = listed([str(rung) for rung in run.rungs])
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))

@@ -15,8 +15,10 @@ import yaml
 from filelock import FileLock
 from rich.console import Console
 
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.html import search_sections
 from winnow.reports.tables import filters as conditions
 from winnow.reports.text import compare
 from winnow.reports.text import wording as words
@@ -382,3 +384,14 @@ def test_compare_without_a_winner_or_a_second_run(run, tmp_path, winnow):
     assert "because no winner of searched was tested" in " ".join(winnow("compare", run, searched).split())
     assert "needs at least two runs" in winnow("compare", run, code=2)
     assert "no run here" in winnow("compare", run, tmp_path / "absent", code=2)
+
+
+def test_tables_of_trials_say_that_their_values_are_of_different_epochs(run, winnow):
+    about = "The value of a trial that did not complete is from fewer epochs."
+    ranked = f"Completed trials come first. {about}"
+    assert ranked in " ".join(winnow("show", run).split())
+    assert ranked in page_text(search_sections.search(reports.read(run)).html)
+    by_number = " ".join(winnow("show", run, "--sort", "trial").split())
+    assert about in by_number
+    assert "come first" not in by_number
+    assert about not in " ".join(winnow("show", run, "--where", "status == 'completed'").split())
