@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
+from winnow.reports.facts import has_cross_entropy
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.schemas.search import EXPECTED_END, FRONT_METRICS, FRONT_TESTS
-from winnow.spaces.epoch_figures import METRICS, name_on_test_images
+from winnow.spaces.epoch_figures import METRICS, OWN_METRIC, name_on_test_images
 from winnow.spaces.errors import InputError
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
 from winnow.spaces.space import Space
@@ -70,7 +71,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
     7: {
-        "winners": {"num_repeats": 1},
+        "winners": {"num_repeats": 1, "test_objective_images": None},
         "validation": {"image_name": None},
         "front": dict.fromkeys([*FRONT_METRICS, *(name for name in FRONT_TESTS if name != "test_accuracy")]),
     },
@@ -266,6 +267,17 @@ def _objective(table: pa.Table) -> str | None:
     return (provenance.get("settings") or {}).get("objective")
 
 
+def _objective_images(table: pa.Table) -> list[int | None]:
+    """Return the number of test images behind the interval of each row's objective, as far as tables up to version 6 tell."""
+    objective = _objective(table)
+    if objective == OWN_METRIC:
+        return [None] * len(table)
+    return [
+        row["num_test_images"] if objective != "validation_loss" or has_cross_entropy(row) else None
+        for row in table.select(["num_test_images", "config"]).to_pylist()
+    ]
+
+
 def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     """Convert a table to exactly the columns of this version, followed by the parameter columns."""
     import pyarrow as pa
@@ -278,6 +290,9 @@ def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     if name == "winners" and version < 5 and _objective(table) == "validation_accuracy":
         for column, same in OF_OBJECTIVE.items():
             table = table.set_column(table.column_names.index(column), schema.field(column), table[same])
+    if name == "winners" and version < 7:
+        place, field = table.column_names.index("test_objective_images"), schema.field("test_objective_images")
+        table = table.set_column(place, field, pa.array(_objective_images(table), field.type))
     for figure in METRICS:  # a metric that was added later has no value in an older file
         if figure.name in own and figure.name not in table.column_names:
             table = table.append_column(schema.field(figure.name), pa.nulls(len(table), schema.field(figure.name).type))

@@ -38,9 +38,9 @@ TABLES = {
             Column(
                 "num_test_images",
                 "int",
-                "number of test images that the intervals take into account besides the seeds",
+                "number of test images that the interval of test_accuracy takes into account besides the seeds",
                 "images",
-                "a prediction file is missing, or there is only one seed; the interval then accounts only for the seeds, and the gain has none",
+                "a prediction file is missing or does not give the accuracy, or there is only one seed; the interval then accounts only for the seeds, and the gain has none",
             ),
             Column("test_loss", "float", "mean test loss over the seeds", null=_UNTESTED),
             *(
@@ -77,6 +77,13 @@ TABLES = {
             ),
             Column("test_objective_low", "float", "lower end of its 95 % interval", null=_NO_INTERVAL),
             Column("test_objective_high", "float", "upper end of its 95 % interval", null=_NO_INTERVAL),
+            Column(
+                "test_objective_images",
+                "int",
+                "number of test images that the interval of test_objective takes into account besides the seeds",
+                "images",
+                "the predictions do not give the objective, as for a custom metric or a loss that is not cross-entropy, or see num_test_images",
+            ),
             Column(
                 "search_objective",
                 "float",

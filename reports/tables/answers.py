@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import load_predictions
 from winnow.spaces.trial_status import TrialStatus
 
@@ -67,8 +68,17 @@ def load_answers(path: Path, lines: Sequence[dict[str, Any]], probabilities: boo
     return _gather(loaded)
 
 
-def winner_answers(run: RunData) -> Answers | None:
-    """Return the predictions of the first winner of a run; None if there are fewer than two seeds, or if predictions are missing."""
+def winner_answers(run: RunData, probabilities: bool = False) -> Answers | None:
+    """Return the predictions of the first winner of a run; None if there are fewer than two seeds, or if predictions are missing.
+
+    Args:
+        run: The run.
+        probabilities: Whether to return the probabilities of all classes too. No table has them, so they are None if the prediction
+            files are not in the run folder, as for a report folder alone.
+    """
+    completed = [row for row in run.retrain_rows() if row["rank"] == 1 and row["status"] == TrialStatus.COMPLETED]
+    if probabilities and (answers := _answers_of_files(run, completed)) is not None:
+        return answers
     names = ["rank", "seed", "index", *ARRAYS]
     table = run.predictions.select(names)
     columns = {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
@@ -78,8 +88,16 @@ def winner_answers(run: RunData) -> Answers | None:
         rows = np.flatnonzero((rank == 1) & (seed == value))
         rows = rows[np.argsort(index[rows], kind="stable")]
         parts.append({name: values[rows] for name, values in columns.items()})
-    completed = sum(row["rank"] == 1 and row["status"] == TrialStatus.COMPLETED for row in run.retrain_rows())
-    return _gather(parts) if len(parts) == completed else None
+    return _gather(parts) if len(parts) == len(completed) else None
+
+
+def _answers_of_files(run: RunData, completed: Sequence[dict[str, Any]]) -> Answers | None:
+    """Load the predictions of some rows of `retrains` from the run folder; None if it does not have the lines and files of all of them."""
+    lines, _ = read_lines(run.path / "retrain.jsonl", ("trial", "seed", "rank", "status"))
+    by_training = {(line["trial"], line["seed"]): line for line in reversed(lines) if line["rank"] == 1}
+    found = [by_training.get((row["trial"], row["seed"])) for row in completed]
+    known = [line for line in found if line is not None]
+    return load_answers(run.path, known, probabilities=True) if len(known) == len(found) else None
 
 
 def _gather(seeds: Sequence[dict[str, np.ndarray]]) -> Answers | None:

@@ -122,7 +122,8 @@ def _row(space: Space, lines: Sequence[dict[str, Any]], folder: Path) -> dict[st
     files = [f"{training_name(space.name, line['seed'])}/{PREDICTIONS}" for line in tested]
     answers = load_answers(folder, [line | {"predictions": file} for line, file in zip(tested, files, strict=True)])
     arrays = next(filter(None, (load_predictions(folder, file) for file in files)), None)
-    mean, low, high = map(_percent, metric_interval("test_accuracy", values, answers))
+    interval, num_images = metric_interval("test_accuracy", values, answers)
+    mean, low, high = map(_percent, interval)
     return {
         "row": reference.row,
         "recipe": space.name,
@@ -133,7 +134,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]], folder: Path) -> dict[st
         "ours_low": low,
         "ours_high": high,
         "num_seeds": len(done),
-        "num_test_images": None if answers is None else len(answers.true),
+        "num_test_images": num_images,
         "largest_class": None if arrays is None else 100 * largest_share(arrays),
         "num_one_class": sum(line.get("num_classes_answered") == 1 for line in done),
         "difference": None if mean is None else mean - reference.accuracy,

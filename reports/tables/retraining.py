@@ -93,8 +93,8 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
     return Interval(gain, low, high)
 
 
-def metric_interval(metric: str, values: Sequence[float], answers: Answers | None) -> Interval:
-    """Return the mean of a metric on the test images over the seeds, with its 95 % interval.
+def metric_interval(metric: str, values: Sequence[float], answers: Answers | None) -> tuple[Interval, int | None]:
+    """Return the mean of a metric on the test images over the seeds with its 95 % interval, and the number of images that it covers.
 
     Args:
         metric: A metric on the test images, such as `test_accuracy`.
@@ -102,18 +102,18 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
         answers: The predictions of these networks; None if they are unknown.
 
     Returns:
-        The mean and its interval over seeds and test images. Without predictions, or if the metric is a custom function, the interval
-        is over seeds only.
+        The mean and its interval over seeds and test images, and the number of these images. The interval is over seeds alone and
+        the number is None without predictions, if these do not give the metric, or if the metric is a custom function.
     """
     bounds = {"test_loss": (0.0, math.inf), name_on_test_images(OWN_METRIC): (-math.inf, math.inf)}
     over_seeds = seeds_interval(values, bounds.get(metric, (0.0, 1.0)))
     if answers is None or over_seeds.mean is None:
-        return over_seeds
+        return over_seeds, None
     by_image = _contributions(metric, answers, over_seeds.mean)
     if by_image is None:
-        return over_seeds
+        return over_seeds, None
     both = interval_over_both(metric, by_image, answers)
-    return Interval(over_seeds.mean, both.low, both.high)
+    return Interval(over_seeds.mean, both.low, both.high), len(answers.true)
 
 
 def _contributions(metric: str, answers: Answers, mean: float) -> np.ndarray | None:
@@ -145,7 +145,8 @@ def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], a
     by_metric = {
         metric: metric_interval(metric, _metric_values(lines, metric), answers) for metric in {"test_accuracy", tested}
     }
-    (mean, low, high), objective = by_metric["test_accuracy"], by_metric[tested]
+    (mean, low, high), accuracy_images = by_metric["test_accuracy"]
+    objective, objective_images = by_metric[tested]
     searched = finite(first.get("search_value"))
     search_accuracy = mean_of_repeats([trial["validation_accuracy"] for trial in searched_trials])
     return {
@@ -158,13 +159,14 @@ def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], a
         "test_accuracy_std": stdev(values) if len(values) > 1 else None,
         "test_accuracy_low": low,
         "test_accuracy_high": high,
-        "num_test_images": None if answers is None else len(answers.true),
+        "num_test_images": accuracy_images,
         "largest_class": largest_class(run, "test"),
         "num_one_class": _num_one_class(lines, answers),
         **{key: _mean(lines, key) for key in ("test_loss", *TEST_METRICS, "train_accuracy", "wall_seconds")},
         "test_objective": objective.mean,
         "test_objective_low": objective.low,
         "test_objective_high": objective.high,
+        "test_objective_images": objective_images,
         "search_objective": searched,
         "objective_gap": None if objective.mean is None or searched is None else searched - objective.mean,
         "search_accuracy": search_accuracy,

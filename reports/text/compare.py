@@ -12,6 +12,7 @@ from rich.table import Table
 
 from winnow.reports.facts import largest_class, measure
 from winnow.reports.tables.answers import winner_answers
+from winnow.reports.tables.contributions import NEED_PROBABILITIES
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
@@ -110,7 +111,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         trials = run.trial_rows()
         ranked = best_first(run, trials)
         winner = next((row for row in run.winner_rows() if row["rank"] == 1), {})
-        tested = (winner.get("test_objective"), winner_answers(run))
+        tested = (winner.get("test_objective"), winner_answers(run, metric in NEED_PROBABILITIES))
         if place == 0:
             reference = tested
         difference, low, high = (None,) * 3 if place == 0 else metric_gain(metric, tested, reference)
@@ -193,8 +194,10 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     if len({wording.limits_text(run) for run in runs}) > 1:
         limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
         console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))
-    for row in rows[1:]:
-        console.print(escape(_verdict(runs[0], row, rows[0])), highlight=False)
+    for run, row in zip(runs[1:], rows[1:], strict=True):
+        console.print(escape(_verdict((runs[0], run), (rows[0], row))), highlight=False)
+    if several := _several_text(rows):
+        console.print(escape(several), highlight=False)
     return True
 
 
@@ -246,7 +249,9 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
     return table
 
 
-def _verdict(run: RunData, row: Row, first: Row) -> str:
+def _verdict(runs: tuple[RunData, RunData], rows: tuple[Row, Row]) -> str:
+    """Return the difference of a run to the first one in words. Both arguments begin with the first run."""
+    run, (first, row) = runs[0], rows
     if row["difference"] is None:
         missing = [each["run"] for each in (first, row) if each["test_objective"] is None]
         return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
@@ -254,8 +259,31 @@ def _verdict(run: RunData, row: Row, first: Row) -> str:
     if not run.maximize:
         text += ", positive if the first named is better"
     if row["difference_low"] is None:
-        return f"{text}; {wording.no_interval(run)}"
+        return f"{text}; {_no_interval(runs, rows)}"
     low, high = row["difference_low"], row["difference_high"]
     verdict = ": the two cannot be told apart" if low <= 0 <= high else ""
     over = f"over the seeds and {wording.count(row['num_test_images'])} test images, paired by image"
     return f"{text} (95 % interval {wording.difference_ends(run, low, high)} {over}){verdict}"
+
+
+def _no_interval(runs: Sequence[RunData], rows: Sequence[Row]) -> str:
+    """Return why the difference of two winners has no interval. Tables do not have what some metrics are computed from."""
+    alone = [run.name for run in runs if not (run.path / "retrain.jsonl").is_file()]
+    several_seeds = all(row["num_seeds"] and row["num_seeds"] > 1 for row in rows)
+    if name_on_test_images(runs[0].objective) in NEED_PROBABILITIES and several_seeds and alone:
+        return (
+            "there is no interval, as the probabilities of all classes are not in a report folder, and the run folder of "
+            f"{wording.listed(list(dict.fromkeys(alone)))} was not found"
+        )
+    return wording.no_interval(runs[0])
+
+
+def _several_text(rows: Sequence[Row]) -> str:
+    """Return how far several differences can be trusted together; empty if fewer than two have an interval."""
+    num = sum(row["difference_low"] is not None for row in rows)
+    if num < 2:
+        return ""
+    return (
+        f"Each of these {num} intervals misses the true difference in 5 % of cases, so among equal winners at least one is told apart "
+        f"in up to {min(5 * num, 100)} %. {wording.BEST_OF_SEVERAL}"
+    )

@@ -160,11 +160,8 @@ def _winner_sentences(run: RunData) -> list[str]:
         facts.append(f"The test accuracy of {who} is {interval}.")
     facts += decisions(json.loads(first["config"]), keeps)
     facts += _baseline_decisions(winners, keeps)
-    if len(tested) > 1:
-        facts.append(
-            f"The ranks are those of the search. Choosing among the {len(tested)} winners by their {wording.tested_name(run)} would "
-            "flatter the choice: the highest of several measurements lies above its true value on average."
-        )
+    if several := wording.choosing_text(run, winners):
+        facts.append(several)
     if first["objective_gap"] is not None:
         facts.append(
             f"In the search the {wording.objective_name(run)} of {who} was {searched_text(run, first)}, so the "

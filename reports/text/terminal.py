@@ -100,6 +100,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
             console.print(rich_text(text), highlight=False)
         if reason := wording.without_baseline(run, winners):
             console.print(rich_text(reason))
+        if several := wording.choosing_text(run, winners):
+            console.print(rich_text(several), highlight=False)
         for warning in filter(None, map(wording.one_class_warning, winners)):
             console.print(f"[yellow]{rich_text(warning)}[/yellow]")
     elif ranked:
@@ -194,9 +196,9 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
             trial, cut to the width.
     """
     majority = wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else ""
+    captions = [wording.about_values(rows, best_first=columns is None), majority]
     table = Table(
         title=title,
-    captions = [wording.about_values(rows, best_first=columns is None), majority]
         caption="\n".join(filter(None, captions)) or None,
         title_justify="left",
         caption_justify="left",

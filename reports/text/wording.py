@@ -33,6 +33,10 @@ FAILURE_MEANINGS = {
 """The meaning of a failure without a message, by status."""
 
 
+PREDICTIONS_MISSING = "predictions are missing or do not give the measured value"
+"""Why an interval covers the seeds alone if nothing more is recorded."""
+BEST_OF_SEVERAL = "The best of several measured values is better than its true value on average."
+"""The winner's curse."""
 NO_BASELINE = (
     "There is no baseline to compare the winners with: name a recipe or a file in `baseline` of the space, such as "
     "`baseline: recipes/cifar10-baseline`, and retraining trains it too."
@@ -79,9 +83,38 @@ def other_loss(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
     return f"Winner {winner['rank']} was trained with a loss of another kind than the baseline, so their test losses are not compared."
 
 
+def choosing_text(run: RunFacts, winners: Iterable[Mapping[str, Any]]) -> str:
+    """Return sentences about choosing among winners by their test; empty if fewer than two were tested.
+
+    Args:
+        run: The run.
+        winners: Rows of `winners`.
+    """
+    num = sum(row["test_objective"] is not None and not row["baseline"] for row in winners)
+    if num < 2:
+        return ""
+    return (
+        f"The ranks are those of the search. Choosing among the {num} winners by their {tested_name(run)} would flatter the choice. "
+        f"{BEST_OF_SEVERAL}"
+    )
+
+
 def after_epochs(row: Mapping[str, Any]) -> str:
     """Return the epochs behind the objective of a row of `trials`, such as ` after 3 epochs`; empty if the trial completed."""
     return "" if row["status"] == TrialStatus.COMPLETED else f" after {plural(row['num_epochs'], 'epoch')}"
+
+
+def about_values(rows: Sequence[Mapping[str, Any]], best_first: bool = False) -> str:
+    """Return sentences about the values in a table of trials; empty if all trials completed.
+
+    Args:
+        rows: Rows of `trials`.
+        best_first: Whether the table is ordered from best to worst. Default: by something else.
+    """
+    if all(row["status"] == TrialStatus.COMPLETED or row["objective"] is None for row in rows):
+        return ""
+    text = "The value of a trial that did not complete is from fewer epochs."
+    return f"Completed trials come first. {text}" if best_first else text
 
 
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -104,19 +137,6 @@ def searched_text(run: RunData) -> str:
     shape = " x ".join(str(n) for n in data.get("image_shape") or [])
     images = f"{count(data['num_train'])} training images" if data.get("num_train") is not None else ""
     classes = f"{data['num_classes']} classes" if data.get("num_classes") is not None else ""
-def about_values(rows: Sequence[Mapping[str, Any]], best_first: bool = False) -> str:
-    """Return sentences about the values in a table of trials; empty if all trials completed.
-
-    Args:
-        rows: Rows of `trials`.
-        best_first: Whether the table is ordered from best to worst. Default: by something else.
-    """
-    if all(row["status"] == TrialStatus.COMPLETED or row["objective"] is None for row in rows):
-        return ""
-    text = "The value of a trial that did not complete is from fewer epochs."
-    return f"Completed trials come first. {text}" if best_first else text
-
-
     facts = ", ".join(fact for fact in (images, shape, classes) if fact)
     rungs = listed([str(rung) for rung in run.rungs])
     about = f"{data.get('name', 'unknown data')} ({facts})" if facts else str(data.get("name", "unknown data"))
@@ -278,21 +298,12 @@ def no_interval(run: RunFacts) -> str:
     """Explain why a difference of the objective has no interval."""
     if run.objective == OWN_METRIC:
         return "there is no interval, as the metric is a custom function"
+    missing = "are missing or do not give the measured value"
+    if _needs_probabilities(run):
+        missing = f"with the probabilities of all classes {missing}"
     if run.objective == "validation_loss":
-        return "there is no interval, as one side has a single seed, its predictions are missing, or its loss is not cross-entropy"
-    return "there is no interval, as one side has a single seed or its predictions are missing"
-
-
-def over_images(run: RunFacts, row: Mapping[str, Any]) -> bool:
-    """Return whether the interval of the objective of a row of `winners` covers seeds and test images, and not only seeds.
-
-    Args:
-        run: The run.
-        row: A row of `winners`.
-    """
-    if run.objective == "validation_loss" and not has_cross_entropy(row):
-        return False
-    return run.objective != OWN_METRIC and row["num_test_images"] is not None
+        return f"there is no interval, as one side has a single seed, its predictions {missing}, or its loss is not cross-entropy"
+    return f"there is no interval, as one side has a single seed, or its predictions {missing}"
 
 
 def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
@@ -302,10 +313,12 @@ def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
         run: The run.
         rows: Rows of `winners`. Those without an interval do not count.
     """
-    kinds = {over_images(run, row) for row in rows if row["test_objective_low"] is not None}
-    if kinds == {False}:
+    known = [row for row in rows if row["test_objective_low"] is not None]
+    alone = [row for row in known if row["test_objective_images"] is None]
+    if known and len(alone) == len(known):
         return "over seeds alone"
-    return "over seeds and test images" + (", over seeds alone where predictions are missing" if False in kinds else "")
+    reasons = dict.fromkeys(_why_seeds_alone(run, row) for row in alone)
+    return "over seeds and test images" + (f", over seeds alone where {listed(list(reasons))}" if reasons else "")
 
 
 def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
@@ -315,11 +328,31 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
         run: The run.
         row: A row of `winners`.
     """
+    seeds, images = plural(row["num_seeds"], "seed"), row["test_objective_images"]
+    return f"over {seeds} alone, as {_why_seeds_alone(run, row)}" if images is None else _over_both(seeds, images)
+
+
+def _why_seeds_alone(run: RunFacts, row: Mapping[str, Any]) -> str:
+    """Return why the interval of the objective of a row of `winners` does not cover the test images."""
     if run.objective == OWN_METRIC:
-        return f"over {plural(row['num_seeds'], 'seed')} alone, as the metric is a custom function"
-    if row["num_test_images"] is not None and not over_images(run, row):
-        return f"over {plural(row['num_seeds'], 'seed')} alone, as the loss is not cross-entropy"
-    return accuracy_basis(row)
+        return "the metric is a custom function"
+    if run.objective == "validation_loss" and not has_cross_entropy(row):
+        return "the loss is not cross-entropy"
+    if row["num_test_images"] is None:
+        return PREDICTIONS_MISSING
+    if _needs_probabilities(run):
+        return "the probabilities of all classes are missing or do not give the measured value"
+    return "the predictions do not give the measured value"
+
+
+def _needs_probabilities(run: RunFacts) -> bool:
+    from winnow.reports.tables.contributions import NEED_PROBABILITIES
+
+    return name_on_test_images(run.objective) in NEED_PROBABILITIES
+
+
+def _over_both(seeds: str, images: int) -> str:
+    return f"over {seeds} and {count(images)} test images"
 
 
 def trained_images(keeps_validation: bool) -> str:
@@ -329,10 +362,8 @@ def trained_images(keeps_validation: bool) -> str:
 
 def accuracy_basis(row: Mapping[str, Any]) -> str:
     """Return the basis of the interval of the test accuracy of a row of `winners`, such as `over 3 seeds and 360 test images`."""
-    seeds = plural(row["num_seeds"], "seed")
-    if row["num_test_images"] is None:
-        return f"over {seeds} alone, as predictions are missing"
-    return f"over {seeds} and {count(row['num_test_images'])} test images"
+    seeds, images = plural(row["num_seeds"], "seed"), row["num_test_images"]
+    return f"over {seeds} alone, as {PREDICTIONS_MISSING}" if images is None else _over_both(seeds, images)
 
 
 def one_class_warning(winner: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import torch
 from rich.console import Console
 
 from benchmarks.search_quality.metric_intervals import CASES, simulate
+from tests.helpers.by_metric import run_by
 from tests.helpers.html import page_text
-from tests.helpers.make_run import make_run
+from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
 from winnow.reports.figures import winners as figures
 from winnow.reports.html import page
@@ -24,9 +25,9 @@ from winnow.reports.tables.contributions import (
     interval_over_both,
     unbiased_calibration_error,
 )
-from winnow.reports.tables.intervals import share_interval
-from winnow.reports.text import summary
-from winnow.search.training.metrics import all_metrics, macro_f1
+from winnow.reports.tables.intervals import seeds_interval, share_interval
+from winnow.reports.text import summary, wording
+from winnow.search.training.metrics import all_metrics
 from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, name_on_test_images
 
 
@@ -152,28 +153,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(metric: str) -> None:
 # --- in a report -----------------------------------------------------------------------------------------------------
 
 
-def run_by_macro_f1(folder: Path) -> reports.RunData:
-    """A retrained run whose objective is macro F1; the networks answer as in `make_run`."""
-    make_run(folder)
-    study = (folder / "study.yaml").read_text()
-    (folder / "study.yaml").write_text(
-        study.replace("objective: validation_accuracy", "objective: validation_macro_f1")
-    )
-    epochs = (folder / "epochs.jsonl").read_text()
-    (folder / "epochs.jsonl").write_text(epochs.replace('"validation_accuracy"', '"validation_macro_f1"'))
-    lines = []
-    for line in map(json.loads, (folder / "retrain.jsonl").read_text().splitlines()):
-        if line["predictions"]:
-            with np.load(folder / line["predictions"]) as arrays:
-                true, predicted = (torch.tensor(arrays[name]) for name in ("true", "predicted"))
-            line["test_macro_f1"] = macro_f1(true, np.eye(10)[predicted])
-        lines.append(json.dumps(line) + "\n")
-    (folder / "retrain.jsonl").write_text("".join(lines))
-    return reports.read(folder)
-
-
 def test_the_report_says_of_the_objective_what_it_says_of_accuracy(tmp_path, capsys) -> None:
-    run = run_by_macro_f1(tmp_path / "run")
+    run = run_by(tmp_path / "run", "validation_macro_f1")
     first, *_, baseline = run.winner_rows()
     assert first["test_objective"] == first["test_macro_f1"] != first["test_accuracy"]
     assert first["test_objective_low"] < first["test_objective"] < first["test_objective_high"]
@@ -198,3 +179,57 @@ def test_a_loss_that_is_lower_is_a_gain(tmp_path) -> None:
     assert first["objective_gain"] == pytest.approx(baseline["test_loss"] - first["test_loss"])
     sentence = next(each for each in summary.sentences(run) if each.startswith("That is"))
     assert ("below" if first["objective_gain"] > 0 else "above") in sentence
+
+
+def rewrite_predictions(
+    run: reports.RunData, rank: int, change: Callable[[dict[str, np.ndarray]], object]
+) -> reports.RunData:
+    """Change the prediction files of one winner, and read the run again."""
+    for line in map(json.loads, (run.path / "retrain.jsonl").read_text().splitlines()):
+        if line["rank"] == rank and line["predictions"]:
+            with np.load(run.path / line["predictions"]) as opened:
+                arrays = dict(opened)
+            change(arrays)
+            np.savez(run.path / line["predictions"], **arrays)
+    return reports.read(run.path)
+
+
+BOTH = "over 3 seeds and 360 test images"
+
+
+def test_an_interval_says_whether_the_images_count_in_it(tmp_path) -> None:
+    run = run_by(tmp_path / "run", "validation_auroc")
+    assert [wording.basis(run, row) for row in run.winner_rows()[:2]] == [BOTH, BOTH]
+    assert wording.intervals_over(run, run.winner_rows()) == "over seeds and test images"
+
+    run = rewrite_predictions(run, 1, lambda arrays: arrays.pop("probabilities"))
+    first = run.winner_rows()[0]
+    assert (first["num_test_images"], first["test_objective_images"]) == (NUM_TEST, None)
+    seeds = [row["test_auroc"] for row in run.retrain_rows() if row["rank"] == 1]
+    assert (first["test_objective_low"], first["test_objective_high"]) == seeds_interval(seeds)[1:]
+    why = "the probabilities of all classes are missing or do not give the measured value"
+    assert (wording.basis(run, first), wording.accuracy_basis(first)) == (f"over 3 seeds alone, as {why}", BOTH)
+    mixed = f"over seeds and test images, over seeds alone where {why}"
+    assert wording.intervals_over(run, run.winner_rows()) == mixed
+    text = " ".join(summary.sentences(run))
+    assert f"over 3 seeds alone, as {why}" in text
+    assert "its predictions with the probabilities of all classes are missing" in text
+
+
+def test_predictions_that_do_not_give_the_accuracy_are_not_behind_its_interval(tmp_path) -> None:
+    run = reports.read(make_run(tmp_path / "run"))
+    run = rewrite_predictions(run, 1, lambda arrays: arrays.update(predicted=(arrays["true"] + 1) % 10))
+    first = run.winner_rows()[0]
+    assert (first["num_test_images"], first["test_objective_images"], first["gain_low"]) == (None, None, None)
+    assert wording.basis(run, first) == wording.accuracy_basis(first) != BOTH
+    assert "over 3 seeds alone, as predictions are missing or do not give the measured value" in wording.basis(
+        run, first
+    )
+
+
+def test_the_interval_of_a_loss_is_over_the_images_whose_probabilities_give_it(tmp_path) -> None:
+    run = run_by(tmp_path / "run", "validation_loss")
+    assert wording.basis(run, run.winner_rows()[0]) == BOTH
+    invented = reports.read(make_run(tmp_path / "invented", objective="validation_loss"))
+    expected = "over 3 seeds alone, as the predictions do not give the measured value"
+    assert wording.basis(invented, invented.winner_rows()[0]) == expected

@@ -9,14 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from rich.console import Console
 from scipy import stats
 
 from benchmarks.search_quality.intervals import Case, simulate
+from tests.helpers.by_metric import run_by
 from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
 from winnow.reports.tables.answers import load_answers, winner_answers
+from winnow.reports.tables.contributions import contributions
 from winnow.reports.tables.intervals import difference_interval, mean_interval, seeds_interval, share_interval, t_975
+from winnow.reports.tables.parquet import write_tables
 from winnow.reports.text import compare, summary
+from winnow.reports.text.terminal import show
 
 ANSWERS = arrays.arrays(bool, st.tuples(st.integers(2, 5), st.integers(2, 40)))
 
@@ -177,6 +182,53 @@ def test_comparing_pairs_the_images_of_two_runs(tmp_path):
     expected = difference_interval(second.correct, first.correct, step=1.0)
     assert (row["difference_low"], row["difference_high"]) == expected[1:]
     assert row["num_test_images"] == NUM_TEST
+
+
+@pytest.mark.parametrize("name", ["auroc", "top5_accuracy"])
+def test_comparing_by_a_metric_of_all_probabilities(tmp_path, name):
+    runs = [run_by(tmp_path / each, f"validation_{name}", seed) for each, seed in (("one", 0), ("two", 3))]
+    row = compare.comparison(runs)[1]
+    first, second = (
+        contributions(f"test_{name}", load_answers(run.path, _lines(run, 1), probabilities=True)) for run in runs
+    )
+    expected = difference_interval(second, first, step=float(name == "top5_accuracy"))
+    assert row["difference"] == pytest.approx(expected.mean, abs=1e-9)
+    assert (row["difference_low"], row["difference_high"]) == pytest.approx(expected[1:], abs=1e-9)
+    assert "95 % interval" in _compared(runs)
+    assert "there is no interval" not in _compared(runs)
+
+    alone = []
+    for run in runs:
+        write_tables(run, tmp_path / "alone" / run.name / "report")
+        alone.append(reports.read(tmp_path / "alone" / run.name / "report"))
+    row = compare.comparison(alone)[1]
+    assert row["difference"] == pytest.approx(expected.mean, abs=1e-9)
+    assert row["difference_low"] is None
+    why = "the probabilities of all classes are not in a report folder, and the run folder of one and two was not found"
+    assert f"there is no interval, as {why}" in _compared(alone)
+    assert f"{why.replace('one and two', 'two')}" in _compared([runs[0], alone[1]])
+
+
+def test_several_comparisons_say_how_far_they_can_be_trusted_together(tmp_path):
+    runs = [reports.read(make_run(tmp_path / str(seed), seed=seed)) for seed in (0, 1, 3)]
+    several = "Each of these 2 intervals misses the true difference in 5 % of cases, so among equal winners at least one is told apart in up to 10 %"
+    curse = "The best of several measured values is better than its true value on average."
+    assert f"{several}. {curse}" in _compared(runs)
+    assert "Each of these" not in _compared(runs[:2])
+    console = Console(width=200, record=True)
+    show(runs[0], console)
+    shown = " ".join(console.export_text().split())
+    assert f"Choosing among the 3 winners by their test accuracy would flatter the choice. {curse}" in shown
+    assert f"flatter the choice. {curse}" in " ".join(summary.sentences(runs[0]))
+    lines = [line for line in (runs[1].path / "retrain.jsonl").read_text().splitlines() if '"rank": 1' in line]
+    (runs[1].path / "retrain.jsonl").write_text("".join(line + "\n" for line in lines))
+    assert "flatter" not in " ".join(summary.sentences(reports.read(runs[1].path)))
+
+
+def _compared(runs):
+    console = Console(width=200, record=True)
+    assert compare.show_comparison(runs, console)
+    return " ".join(console.export_text().split())
 
 
 def _lines(run, rank):

@@ -219,9 +219,11 @@ def test_the_interval_of_a_loss_that_probabilities_do_not_give_is_over_seeds(who
     run.study["settings"]["objective"] = "validation_loss"
     row = run.winner_rows()[0]
     row = row | {"config": json.dumps(json.loads(row["config"]) | {"loss": {"name": loss}})}
-    alone = "over 3 seeds alone, as the loss is not cross-entropy"
-    expected = "over 3 seeds and 360 test images" if loss in ("cross_entropy", "focal") else alone
-    assert wording.basis(run, row) == expected
+    assert row["test_objective_images"] is None, "the simulated loss is not that of the probabilities"
+    is_measured = loss in ("cross_entropy", "focal")
+    why = "the predictions do not give the measured value" if is_measured else "the loss is not cross-entropy"
+    assert wording.basis(run, row) == f"over 3 seeds alone, as {why}"
+    assert wording.basis(run, row | {"test_objective_images": 360}) == "over 3 seeds and 360 test images"
 
 
 def test_one_network_of_one_class(whole):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.helpers.fronts import make_front_run
-from tests.helpers.make_run import make_run
+from tests.helpers.make_run import NUM_TEST, make_run
 from winnow import reports
 from winnow.reports.figures.front import front_info
 from winnow.reports.reading.parquet_reader import ADDED, OF_OBJECTIVE, read_table
@@ -96,6 +97,28 @@ def test_a_front_from_before_it_had_metrics_is_read(tmp_path):
     assert all(row[name] is None for row in alone.rows("front") for name in added)
     assert front_info(alone, "num_parameters") == front_info(run, "num_parameters")
     assert front_info(run, "num_parameters").tested
+
+
+@pytest.mark.parametrize(
+    ("objective", "loss", "images"),
+    [
+        ("validation_accuracy", "margin", NUM_TEST),
+        ("validation_loss", "cross_entropy", NUM_TEST),
+        ("validation_loss", "margin", None),
+        ("validation_own_metric", "cross_entropy", None),
+    ],
+)
+def test_version_6_did_not_record_the_images_behind_the_interval_of_the_objective(
+    run, tmp_path, objective, loss, images
+):
+    table = pq.read_table(run.path / "report" / "winners.parquet")
+    metadata = {**table.schema.metadata, b"winnow.schema_version": b"6"}
+    metadata[b"winnow.provenance"] = json.dumps({"settings": {"objective": objective}}).encode()
+    configs = [json.dumps(json.loads(text) | {"loss": {"name": loss}}) for text in table["config"].to_pylist()]
+    older = table.set_column(table.column_names.index("config"), "config", pa.array(configs))
+    older = older.drop_columns(list(ADDED[7]["winners"])).replace_schema_metadata(metadata)
+    pq.write_table(older, tmp_path / "winners.parquet")
+    assert read_table(tmp_path / "winners.parquet")["test_objective_images"].to_pylist() == [images] * len(table)
 
 
 def test_a_report_that_is_not_whole(run, tmp_path):

@@ -105,7 +105,7 @@ def test_intervals_are_over_test_images_too_where_there_are_predictions(tmp_path
     answers = load_answers(
         tmp_path, [line | {"predictions": f"cifar100-a1-s{line['seed']}/predictions.npz"} for line in lines]
     )
-    interval = metric_interval("test_accuracy", [line["test_accuracy"] for line in lines], answers)
+    interval, _ = metric_interval("test_accuracy", [line["test_accuracy"] for line in lines], answers)
     assert (a1["ours"], a1["ours_low"], a1["ours_high"]) == pytest.approx([100 * end for end in interval])
     assert (a1["num_test_images"], a1["largest_class"], a1["num_one_class"]) == (100, pytest.approx(28.0), 1)
     warning = "Warning: 1 of the 3 networks of this recipe gives every test image the same class."
