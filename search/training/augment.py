@@ -113,9 +113,10 @@ def _zoom(images: torch.Tensor, settings: schema.Zoom, generator: torch.Generato
 
 
 def _cutout(images: torch.Tensor, settings: schema.Cutout, generator: torch.Generator) -> torch.Tensor:
-    """Fill a square with the mean of each channel.
+    """Fill a square with the mean of each channel of the image.
 
-    Its centre is anywhere in the image, so part of the square may be outside, as in the paper.
+    Its centre is anywhere in the image, so part of the square may be outside, as in the paper. There the square is zero after the
+    normalization, which is the mean of the data set.
     """
     height, width = images.shape[2:]
     top = _integers(images, height, generator) - settings.size // 2

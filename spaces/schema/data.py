@@ -74,7 +74,7 @@ class Zoom(Strict):
 
 
 class Cutout(Strict):
-    """Fill one square at a random position with the mean of the image (DeVries & Taylor, 2017)."""
+    """Fill one square at a random position with the mean of the image, as in Cutout (DeVries & Taylor, 2017), which fills with the mean of the data set."""
 
     name: Literal["cutout"] = "cutout"
     size: Count = 8
