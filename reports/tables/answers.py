@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import load_predictions
+from winnow.reports.reading.run import read_retrained
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def winner_answers(run: RunData, probabilities: bool = False) -> Answers | None:
 
 def _answers_of_files(run: RunData, completed: Sequence[dict[str, Any]]) -> Answers | None:
     """Load the predictions of some rows of `retrains` from the run folder; None if it does not have the lines and files of all of them."""
-    lines, _ = read_lines(run.path / "retrain.jsonl", ("trial", "seed", "rank", "status"))
+    lines, _ = read_retrained(run.path)
     by_training = {(line["trial"], line["seed"]): line for line in reversed(lines) if line["rank"] == 1}
     found = [by_training.get((row["trial"], row["seed"])) for row in completed]
     known = [line for line in found if line is not None]
