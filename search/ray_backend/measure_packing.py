@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
-from winnow.search.ray_backend.tasks import run_in_sound_process
 from winnow.search.resources.inventory import KIND
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
 from winnow.spaces.schema import Config
@@ -144,6 +143,8 @@ class MeasuredDevice:
         Raises:
             NotMeasured: One of the processes failed or took too long.
         """
+        from winnow.search.ray_backend.tasks import run_in_sound_process  # imports Ray, which a GPU machine may not have
+
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
         task = self._remote(run_in_sound_process, self.cpus / at_once, fraction_of(at_once))

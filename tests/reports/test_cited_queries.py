@@ -245,7 +245,7 @@ def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
     shown = [(cells[0], cells[1], cells[3], cells[4]) for cells in made.cells("front-num_parameters")]
     ranked = sorted((row for row in found if row["rank"] is not None), key=lambda row: row["rank"])
     assert shown == [
-        (str(row["rank"]), str(row["trial"]), wording.cost_text("num_parameters", row["num_parameters"]), wording.percent(row["test_accuracy"]))
+        (str(row["rank"]), str(row["trial"]), wording.figure_text("num_parameters", row["num_parameters"]), wording.percent(row["test_accuracy"]))
         for row in ranked
     ]  # fmt: skip
 

@@ -33,7 +33,9 @@ from winnow.spaces.epoch_figures import EPOCH_FIGURES
 
 EPOCH_SECONDS = (1.0, 100.0)
 SHAPE = (1, 8, 8)
-DATA = SimpleNamespace(image_shape=SHAPE, num_classes=10, fingerprint="simulated", checked_nodes=None)
+DATA = SimpleNamespace(
+    image_shape=SHAPE, num_classes=10, fingerprint="simulated", checked_nodes=None, validation_names={}
+)
 
 
 @dataclass(frozen=True)
