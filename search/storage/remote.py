@@ -127,6 +127,19 @@ def names(where: str) -> list[str]:
         return []
 
 
+def sync(where: str) -> None:
+    """Wait until it is on the disk which names a folder holds, since a power failure could bring deleted files back.
+
+    Args:
+        where: Path or URI of the folder. Other storages than the local one do that themselves.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    if (folder := local_path(where)) is not None:
+        sync_folder(folder)
+
+
 def size(where: str) -> int:
     """Return the size of a file in bytes; 0 if there is no such file."""
     if is_uri(where):

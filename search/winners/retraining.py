@@ -123,6 +123,7 @@ def retrain(
                 num_done += 1
                 tell(candidate, result, curve)
                 progress(num_done, num_todo, f"{candidate.label}, seed {seed}: {_outcome(result)}")
+        storage.sync(job.checkpoints)  # otherwise a power failure could bring deleted checkpoints back
     finally:
         lines.close()
         epochs.close()
