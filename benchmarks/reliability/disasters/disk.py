@@ -118,8 +118,11 @@ class FailingDisk:
                 del self._files[path]
                 continue
             content = self._left_of(file)
-            with _REAL["open"](path, "wb") as written:
-                written.write(content)
+            with _REAL["open"](path, "rb") as live:
+                is_same = live.read() == content
+            if not is_same:  # otherwise the time of its last change would be another, which reports record
+                with _REAL["open"](path, "wb") as written:
+                    written.write(content)
             self._files[path] = _File(content)
 
     def _left_of(self, file: _File) -> bytes:
