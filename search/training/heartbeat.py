@@ -84,8 +84,10 @@ def is_training(beat: bytes) -> bool:
 
 def process_of(beat: bytes | None) -> int | None:
     """Return the id of the process that wrote a heartbeat; None if it is not on this machine."""
-    _, process_id, machine = (beat or b"0 0 elsewhere").decode().partition("\n")[0].split(" ", 2)
-    return int(process_id) if machine == socket.gethostname() else None
+    parts = (beat or b"").decode(errors="replace").partition("\n")[0].split(" ", 2)
+    # A process that was killed while it wrote the file leaves it incomplete.
+    is_whole = len(parts) == 3 and parts[1].isdecimal() and parts[2] == socket.gethostname()
+    return int(parts[1]) if is_whole else None
 
 
 def kernel_kill(beat: bytes | None) -> str | None:
@@ -96,7 +98,7 @@ def kernel_kill(beat: bytes | None) -> str | None:
     """
     if process_of(beat) is None:
         return None
-    return killed_since((beat or b"").decode().partition("\n")[2])
+    return killed_since((beat or b"").decode(errors="replace").partition("\n")[2])
 
 
 @contextmanager
