@@ -128,8 +128,15 @@ class FromParquet:
 
 
 def fingerprint(path: Path) -> str:
-    """Return the sizes, times and SHA-256 digests of the files from which the tables of a run are created, as JSON. 125 MB take 0.14 s."""
-    return json.dumps({name: (*stamp, _digest(path / name)) for name, stamp in _stamps(path).items()})
+    """Return the sizes, times and SHA-256 digests of the files from which the tables of a run are created, as JSON. 125 MB take 0.14 s.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    try:
+        return json.dumps({name: (*stamp, _digest(path / name)) for name, stamp in _stamps(path).items()})
+    except OSError as error:
+        raise InputError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
 
 
 def read_current(path: Path) -> RunData | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut
 from tests.helpers.make_run import make_run
 from winnow.reports import writing
 from winnow.reports.durable import write_whole
+from winnow.reports.reading import parquet_reader
 from winnow.reports.tables.prediction_files import COLUMNS, write_predictions
 from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder, create, write_text
 from winnow.search.study.record import open_study
 from winnow.search.winners.exporting import _whole
+from winnow.spaces.errors import InputError
 
 ROWS = [dict(zip(COLUMNS, (f"{number}.png", 1, "cat", 0.5, None), strict=True)) for number in range(100)]
 
@@ -115,6 +118,18 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
     with pytest.raises(OSError, match="no space left"):
         write_whole(tmp_path / "a", write)
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_file_of_the_run_that_cannot_be_read_ends_a_report_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(file: Path) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(file))
+
+    run = make_run(tmp_path / "run", "searched")
+    monkeypatch.setattr(parquet_reader, "_digest", fail)
+    with pytest.raises(InputError, match=r"run/study\.yaml: cannot be read \(Input/output error\)"):
+        writing.write(run)
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127 + "a", "𝄞" * 63 + "abc"])
