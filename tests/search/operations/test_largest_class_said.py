@@ -47,7 +47,7 @@ def ends(*_: Any, **__: Any) -> None:
 
 def test_a_retraining_begins_with_that_of_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = RunFolder(make_run(tmp_path / "run", "searched"))
-    monkeypatch.setattr(retraining, "load_recorded", lambda *_: None)
+    monkeypatch.setattr(retraining, "load_recorded", lambda *_, **__: None)
     monkeypatch.setattr(retraining, "recorded_gpus", lambda *_: None)
     monkeypatch.setattr(retraining, "job_of", ends)
     said: list[str] = []
@@ -64,7 +64,7 @@ def test_a_resume_begins_with_that_of_the_validation_images(
     """Unless its values are of another metric."""
     folder = RunFolder(make_run(tmp_path / "run", "searching", objective=objective))
     monkeypatch.setattr(searching, "replace", lambda execution, **_: execution)
-    monkeypatch.setattr(searching, "load_recorded", lambda *_: None)
+    monkeypatch.setattr(searching, "load_recorded", lambda *_, **__: None)
     monkeypatch.setattr(searching, "recorded_gpus", lambda *_: None)
     said: list[str] = []
     with pytest.raises(Told):
