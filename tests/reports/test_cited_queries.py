@@ -242,7 +242,7 @@ def test_fronts_earlier_runs_and_audits_cite_queries(tmp_path: Path) -> None:
     assert 'data-query="front-num_parameters"' in page(run)
     made = opened(run)
     assert list(uncited(made.tree)) == []
-    shown = [(cells[0], cells[1], cells[3], cells[4]) for cells in made.cells("front-num_parameters")]
+    shown = [(cells[0], cells[1], cells[3], cells[4]) for cells in made.cells("front")]
     ranked = sorted((row for row in found if row["rank"] is not None), key=lambda row: row["rank"])
     assert shown == [
         (str(row["rank"]), str(row["trial"]), wording.figure_text("num_parameters", row["num_parameters"]), wording.percent(row["test_accuracy"]))
