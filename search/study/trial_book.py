@@ -83,7 +83,9 @@ class TrialBook:
     def close(self) -> None:
         try:
             self.commit()
-            storage.sync(storage.join(self.folder.shared, "checkpoints"))  # perhaps no later start would delete them again
+            storage.sync(
+                storage.join(self.folder.shared, "checkpoints")
+            )  # perhaps no later start would delete them again
         finally:
             self._record.close()
 

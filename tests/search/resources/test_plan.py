@@ -176,7 +176,8 @@ class Net(nn.Sequential):
 
 def build(image_shape, num_classes, do):
     if do == "refuse": raise ValueError("too wide")
-    net = Net(nn.Flatten(), nn.LazyLinear(num_classes))
+    channels, height, width = image_shape
+    net = Net(nn.Flatten(), nn.Linear(channels * height * width, num_classes))
     net.do = do
     return net
 """

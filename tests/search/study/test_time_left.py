@@ -110,7 +110,7 @@ def test_a_diverged_trial_is_not_continued_for_the_winners(tmp_path, space):
     settings = settings_for(space, sampler="random", trials=1)
     ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
     trial = ledger.ask()
-    assert not ledger.record(trial.number, report(trial, 1, value=math.nan))
+    assert not ledger.record(trial.number, report(trial, 1, value=math.nan, diverged=True))
     assert ledger.counts == {TrialStatus.DIVERGED: 1}
 
 

@@ -356,7 +356,17 @@ class OfflineRun:
 
 
 def offline_runs(folder: RunFolder) -> dict[str, OfflineRun]:
-    """The offline runs of W&B, by name of the training."""
+    """The offline runs of W&B, by name of the training. Its own process may still write them after a run was finished."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        runs = _offline_runs(folder)
+        if all(run.exit_code is not None for run in runs.values()):
+            return runs
+        time.sleep(0.2)
+    raise AssertionError(f"unfinished: {runs}")
+
+
+def _offline_runs(folder: RunFolder) -> dict[str, OfflineRun]:
     from wandb.proto import wandb_internal_pb2
 
     found = {}
@@ -376,8 +386,7 @@ def offline_runs(folder: RunFolder) -> dict[str, OfflineRun]:
                 made.summary |= {item.key: json.loads(item.value_json) for item in record.summary.update}
             if record.HasField("exit"):
                 made.exit_code = record.exit.exit_code
-        assert name not in found
-        found[name] = made
+        found[name or str(file)] = made
     return found
 
 
