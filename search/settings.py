@@ -135,6 +135,11 @@ class Settings(SearchSettings):
         """The objectives besides the first one that are metrics. Unlike a cost, a metric has another value after each epoch."""
         return [name for name in self.further if name in OBJECTIVES]
 
+    @property
+    def metrics(self) -> list[str]:
+        """The objectives that are metrics, the first one first."""
+        return [self.objective, *self.further_metrics]
+
     def attributes(self, epoch: int) -> list[str]:
         """Return the attributes of a trial in the study that hold its values of `further` after an epoch.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,28 +88,32 @@ def check_objective(space: Space, objective: str) -> None:
         )
 
 
-def check_metrics(source: str, configs: Iterable[Config], num_classes: int, objective: str | None) -> None:
+def check_metrics(source: str, configs: Iterable[Config], num_classes: int, objectives: Sequence[str]) -> None:
     """Check that networks can differ in every metric by which a search or a training decides.
 
     Args:
         source: Name of the space, for the message.
         configs: Configs of the space.
         num_classes: Number of classes of its images.
-        objective: The metric that ranks the trials; None for a training outside a search.
+        objectives: The metrics that rank the trials, the first objective first; empty for a training outside a search.
 
     Raises:
         InputError: A metric has the same value for every network, as top-5 accuracy has with five classes.
     """
-    watched = {("search.objective", objective)} if objective else set()
+    watched = {(f"search.objective{'s' * (place > 0)}", name) for place, name in enumerate(objectives)}
     watched |= {place for config in configs for place in config.watched.items()}
     constant = sorted((metric, key) for key, metric in watched if num_classes < LEAST_CLASSES[metric])
     if not constant:
         return
     metric, keys = constant[0][0], [key for _, key in constant]
-    of_weights = " (for weights: highest_validation_accuracy)" if "weights" in keys else ""
+    others = {
+        "search.objectives": "leave it out of search.objectives",
+        "weights": "for weights: highest_validation_accuracy",
+    }
+    hints = ", ".join(hint for key, hint in others.items() if key in keys)
     raise InputError(
         f"{source}: {', '.join(keys)}: {metric} has the same value for every network if there are {num_classes} classes; it needs "
-        f"at least {LEAST_CLASSES[metric]}. Use validation_accuracy instead{of_weights}"
+        f"at least {LEAST_CLASSES[metric]}. Use validation_accuracy instead" + (f" ({hints})" if hints else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def check_space(
     data: ImageData,
     trial_timeout: float | None = None,
     say: Callable[[str], None] | None = None,
-    objective: str | None = None,
+    objectives: Sequence[str] = (),
 ) -> list[str]:
     """Check that the networks and the metrics of a space fit its images.
 
@@ -86,7 +86,7 @@ def check_space(
         data: Its images.
         trial_timeout: Seconds that each custom part may take, at least 300. Default: that of the space.
         say: Receives a message about each custom part that takes long to build. Default: there is no message.
-        objective: The metric that ranks the trials. Default: none, as for a training outside a search.
+        objectives: The metrics that rank the trials, the first objective first. Default: none, as for a training outside a search.
 
     Returns:
         Notes for the user, such as how many custom models refuse their config.
@@ -96,24 +96,24 @@ def check_space(
             metric does not fit the classes.
     """
     check(space, data.image_shape)
-    check_losses_and_metrics(space, data.num_classes, objective)
+    check_losses_and_metrics(space, data.num_classes, objectives)
     return [*check_parts(space, data, trial_timeout, say), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
-def check_losses_and_metrics(space: Space, num_classes: int, objective: str | None) -> None:
+def check_losses_and_metrics(space: Space, num_classes: int, objectives: Sequence[str]) -> None:
     """Check that every list of class weights has one weight per class, and that the metrics that decide tell networks apart.
 
     Args:
         space: The space.
         num_classes: Number of classes of the data set.
-        objective: The metric that ranks the trials; None for a training outside a search.
+        objectives: The metrics that rank the trials, the first objective first; empty for a training outside a search.
 
     Raises:
         InputError: One of them does not fit.
     """
     configs = list(corners(space))
     baseline = [space.config(space.baseline)] if space.baseline else []
-    check_metrics(space.source, [*configs, *baseline], num_classes, objective)
+    check_metrics(space.source, [*configs, *baseline], num_classes, objectives)
     for config in configs:
         if not isinstance(config.loss, OwnLoss):
             check_class_weights(config.loss.class_weights, num_classes)

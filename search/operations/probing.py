@@ -60,7 +60,7 @@ def plan_search(
         limits = [f"limits {settings.limits}: a plan with a probe counts the configs within them"]
         return replace(forecast, notes=[*notes, *(limits if settings.limits else [])])
     data = load_data(space, execution.new_source)
-    notes += check_space(space, data, settings.trial_timeout, say, settings.objective)
+    notes += check_space(space, data, settings.trial_timeout, say, settings.metrics)
     return replace(forecast, notes=notes, estimate=_probe(space, data, settings, forecast, execution, say))
 
 

@@ -46,7 +46,7 @@ def with_classes(num: int) -> ImageData:
 
 def refused(number: int, keys: dict[str, Any], objective: str | None) -> str:
     with pytest.raises(InputError) as error:
-        check_space(space(**keys), with_classes(number), objective=objective)
+        check_space(space(**keys), with_classes(number), objectives=[objective] if objective else [])
     return str(error.value)
 
 
@@ -76,8 +76,15 @@ def test_it_is_refused_wherever_it_decides(
     )
 
 
+def test_as_a_further_objective_it_is_to_be_left_out() -> None:
+    with pytest.raises(
+        InputError, match=r"own.yaml: search.objectives: .* instead \(leave it out of search.objectives\)$"
+    ):
+        check_space(space(), with_classes(3), objectives=["validation_accuracy", TOP5])
+
+
 def test_with_six_classes_it_may_decide() -> None:
-    check_space(space(early_stopping=EARLY, weights=WEIGHTS), with_classes(6), objective=TOP5)
+    check_space(space(early_stopping=EARLY, weights=WEIGHTS), with_classes(6), objectives=[TOP5])
 
 
 def test_only_top_5_needs_more_than_two_classes() -> None:
@@ -128,6 +135,7 @@ def nothing_starts(*_: Any, **__: Any) -> None:
     [
         (["search", "own.yaml", "--objective", TOP5], "search.objective"),
         (["search", "own.yaml", "--set", f"search.objectives=[{TOP5}, parameters]"], "search.objective"),
+        (["search", "own.yaml", "--set", f"search.objectives=[validation_accuracy, {TOP5}]"], "search.objectives"),
         (["train", "own.yaml", "--set", "optimizer.lr=0.1", "--set", f"weights={WEIGHTS}"], "weights"),
     ],
 )
