@@ -62,7 +62,7 @@ window.addEventListener("load", () => setTimeout(() => {
       papers: [...new Set([...document.querySelectorAll(".scroll .main-svg")].map((e) => getComputedStyle(e).backgroundColor))],
       cut: [...document.querySelectorAll("pre, p, li")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.textContent),
       cells: [...document.querySelectorAll('[data-figure="confusion"] .heatmaplayer image')].map((e) => e.getBoundingClientRect().width),
-      scales: [...document.querySelectorAll(".scales li")].map((e) => [e.textContent.trim(), e.getBoundingClientRect().right, e.querySelector("i").clientWidth, getComputedStyle(e.querySelector("i")).backgroundImage]),
+      scales: [...document.querySelectorAll(".scales li")].map((e) => [e.textContent.trim().replaceAll("\u00a0", " "), e.getBoundingClientRect().right, e.querySelector("i").clientWidth, getComputedStyle(e.querySelector("i")).backgroundImage]),
       row: [...document.querySelectorAll(".slices figure")].slice(0, 2).map((e) => e.getBoundingClientRect().top),
       overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
       background: getComputedStyle(document.body).backgroundColor,
