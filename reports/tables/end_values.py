@@ -5,11 +5,15 @@ ridge regression on the parameters and the rung predicts every trial's value at 
 values only if the last values are misleading. The recorded rungs show this: the regression, cross-validated by trial, must rank the
 trials at a rung clearly better than their own values one rung earlier do.
 
-`python -m benchmarks.search_quality.importance` compares both with the true importances.
+Without this condition the regression would also be used where it fails: on recorded trainings, whose learning rates span many decades
+and whose curves stay at chance, its importances are far worse than those of last values.
+
+`python -m benchmarks.search_quality.importance [--rivals]` compares both, and others, with the true importances.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -36,6 +40,7 @@ def end_values(
     rungs: Sequence[int],
     maximize: bool,
     fitted: Sequence[int] | None = None,
+    least_gain: float = LEAST_GAIN,
 ) -> Array | None:
     """Estimate the value of every trial at the last rung, if these estimates are better than the last values.
 
@@ -45,6 +50,7 @@ def end_values(
         rungs: Epochs at which trials are judged, ascending; the last one is the full training.
         maximize: Whether a larger value is better.
         fitted: Indices of the trials to which the regression is fitted. Default: all trials.
+        least_gain: Required advantage of the estimates; minus infinity to estimate always. Default: `LEAST_GAIN`.
 
     Returns:
         float64 [trials]; None if the last value of each trial is the better measure.
@@ -65,7 +71,7 @@ def end_values(
             train, test = (_features(columns[trials[part]], missing[part]) for part in (~held_out, held_out))
             predicted[held_out] = _ridge(train, values[~held_out], test)
     by_row = dict(zip(rows, predicted.tolist(), strict=True))
-    if not _ranks_better(by_row, {trial: observed[trial] for trial in fitted}, rungs):
+    if least_gain > -math.inf and _gain(by_row, {trial: observed[trial] for trial in fitted}, rungs) <= least_gain:
         return None
     end = _features(columns, np.zeros(len(columns)))
     return _ridge(_features(columns[trials], missing), values, end)
@@ -105,10 +111,8 @@ def _ridge(features: Array, values: Array, others: Array) -> Array:
     return np.asarray(model.predict(others)) * deviation + mean
 
 
-def _ranks_better(
-    predicted: Mapping[tuple[int, int], float], observed: Mapping[int, Observed], rungs: Sequence[int]
-) -> bool:
-    """Return whether the predictions rank the trials at a rung better than their values at the rung before, over all rungs."""
+def _gain(predicted: Mapping[tuple[int, int], float], observed: Mapping[int, Observed], rungs: Sequence[int]) -> float:
+    """Return by how much the predictions rank the trials at a rung better than their values at the rung before, mean over the rungs."""
     from scipy.stats import rankdata
 
     gain, weight = 0.0, 0
@@ -121,7 +125,7 @@ def _ranks_better(
         model = rankdata([predicted[trial, later] for trial in both])
         gain += len(both) * (_correlation(model, after) - _correlation(before, after))
         weight += len(both)
-    return weight > 0 and gain / weight > LEAST_GAIN
+    return gain / weight if weight else -math.inf
 
 
 def _correlation(a: Array, b: Array) -> float:

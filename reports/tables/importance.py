@@ -26,8 +26,9 @@ from optuna.importance._fanova._fanova import _Fanova
 
 from winnow.reports.statuses import UNRANKED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
-from winnow.reports.tables.end_values import end_values, without_bad_outliers
+from winnow.reports.tables.end_values import LEAST_GAIN, end_values, without_bad_outliers
 from winnow.reports.tables.trials import finite_values, trial_rows
+from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def importance_rows(run: RunRecords) -> list[dict[str, Any]]:
 def ends_of_trials(run: RunRecords) -> dict[int, float] | None:
     """Estimate the final objective of each trial that did not fail, by number; None if the last objectives are the better measure.
 
-    The regression is fitted to at most `MAX_FITTED` trials, evenly spaced.
+    An estimate beyond what the objective can be, such as an accuracy above 1, is set to that limit. The regression is fitted to at most
+    `MAX_FITTED` trials, evenly spaced.
     """
     return run.once("ends_of_trials", lambda: _ends_of_trials(run))
 
@@ -68,7 +70,10 @@ def _ends_of_trials(run: RunRecords) -> dict[int, float] | None:
     trials = _ranked_trials(run, _targets(run))
     observed = {trial.number: finite_values(trial) for trial in trials}
     rungs = [*run.rungs, int(run.settings.get("max_epochs") or 0)]
-    return estimated_ends(trials, observed, rungs, run.maximize, drawn(len(trials), MAX_FITTED))
+    ends = estimated_ends(trials, observed, rungs, run.maximize, drawn(len(trials), MAX_FITTED))
+    least = 0.0 if is_share(run.objective) or run.objective == "validation_loss" else -math.inf
+    most = 1.0 if is_share(run.objective) else math.inf
+    return None if ends is None else {number: min(max(end, least), most) for number, end in ends.items()}
 
 
 def _ranked_trials(run: RunRecords, targets: Mapping[int, float]) -> list[Trial]:
@@ -87,6 +92,7 @@ def estimated_ends(
     rungs: Sequence[int],
     maximize: bool,
     fitted: Sequence[int] | None = None,
+    least_gain: float = LEAST_GAIN,
 ) -> dict[int, float] | None:
     """Estimate the final objective of each trial, by number; None if its last objective is the better measure.
 
@@ -96,6 +102,7 @@ def estimated_ends(
         rungs: Epochs at which trials are judged, and the epochs of a full training.
         maximize: Whether a larger objective is better.
         fitted: Positions in `trials` of the trials to which the estimate is fitted. Default: all trials.
+        least_gain: As for `end_values`.
     """
     names = sorted({name for trial in trials for name in trial.params})
     rungs = sorted(set(rungs) - {0})
@@ -106,7 +113,8 @@ def estimated_ends(
         values, bounds = _input(trials, name)
         low, high = bounds[:, 0], bounds[:, 1]
         columns.append((values - low) / np.where(high > low, high - low, 1.0))
-    ends = end_values(np.hstack(columns), [observed[trial.number] for trial in trials], rungs, maximize, fitted)
+    seen = [observed[trial.number] for trial in trials]
+    ends = end_values(np.hstack(columns), seen, rungs, maximize, fitted, least_gain)
     return None if ends is None else {trial.number: float(end) for trial, end in zip(trials, ends, strict=True)}
 
 

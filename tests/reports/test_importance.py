@@ -12,6 +12,7 @@ from winnow.reports.figures import cost
 from winnow.reports.figures import parameters as figures
 from winnow.reports.statuses import value_at_end
 from winnow.reports.tables import end_values as end_values_module
+from winnow.reports.tables import importance
 from winnow.reports.tables.end_values import end_values, without_bad_outliers
 
 
@@ -43,7 +44,7 @@ def test_last_values_count_where_rungs_agree(tmp_path) -> None:
 
 
 def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(end_values_module, "_ranks_better", lambda *_: True)
+    monkeypatch.setattr(end_values_module, "_gain", lambda *_: 1.0)
     run = reports.read(make_run(tmp_path / "run", "searched"))
     rows = figures.scored_trials(run)
     assert {row["values"] for row in run.rows("importance")} == {"estimated end"}
@@ -60,6 +61,14 @@ def test_figures_show_the_estimated_end_where_rungs_mislead(tmp_path, monkeypatc
     assert all("estimated value after the full training" in caption for caption in captions)
     info = cost._cost_info(run, lambda row: row["num_parameters"])
     assert info.objective == [value_at_end(by_trial[trial]) for trial in info.trials]
+
+
+@pytest.mark.parametrize(("objective", "most"), [("validation_accuracy", 1.0), ("validation_loss", 5.0)])
+def test_estimates_stay_within_what_the_objective_can_be(tmp_path, monkeypatch, objective: str, most: float) -> None:
+    wild = {number: 5.0 if number % 2 else -5.0 for number in range(24)}
+    monkeypatch.setattr(importance, "estimated_ends", lambda *_: wild)
+    run = reports.read(make_run(tmp_path / "run", "searched", objective=objective))
+    assert {row["estimated_end"] for row in run.rows("trials")} - {None} == {0.0, most}
 
 
 def test_too_little_to_estimate_from() -> None:
