@@ -163,9 +163,8 @@ def test_on_a_gpu_the_probe_has_a_full_chunk_and_a_batch_of_the_evaluation(digit
 
 
 FAILING = """
-import sys
+import math, sys
 from torch import nn
-from winnow.spaces.errors import ModelRefused
 
 class Net(nn.Sequential):
     def forward(self, images):
@@ -176,8 +175,7 @@ class Net(nn.Sequential):
 
 def build(image_shape, num_classes, do):
     if do == "refuse": raise ValueError("too wide")
-    channels, height, width = image_shape
-    net = Net(nn.Flatten(), nn.Linear(channels * height * width, num_classes))
+    net = Net(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
     net.do = do
     return net
 """
