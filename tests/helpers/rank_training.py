@@ -22,21 +22,27 @@ from winnow.spaces.schema import Config
 
 
 class Careless(nn.Sequential):
-    """A network that sets the default dtype of its process when it trains, and says so."""
+    """A network that prints when it trains, and may set the default dtype of its process."""
+
+    sets_dtype = False
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self.training and images.device.type != "meta":
+        if self.training:
             print("a batch")
-            torch.set_default_dtype(torch.float64)
+            if self.sets_dtype:
+                torch.set_default_dtype(torch.float64)
         return super().forward(images)
 
 
-def careless(image_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+def careless(image_shape: tuple[int, int, int], num_classes: int, sets_dtype: bool) -> nn.Module:
     """Build a `Careless` network."""
-    return Careless(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+    network = Careless(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+    network.sets_dtype = sets_dtype
+    return network
 
 
-CARELESS = {"name": "tests.helpers.rank_training:careless"}
+CARELESS = {"name": "tests.helpers.rank_training:careless", "sets_dtype": True}
+NOISY = {**CARELESS, "sets_dtype": False}
 
 PLAIN: dict[str, Any] = {  # neither batch norm nor dropout: then the shared-out batch gives the same update
     "precision": "float32",  # in bfloat16 sums in another order differ in the third digit

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.helpers.rank_training import CARELESS, PLAIN, epochs, groups, ray, run  # noqa: F401
+from tests.helpers.rank_training import CARELESS, NOISY, PLAIN, epochs, groups, ray, run  # noqa: F401
 from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
 from winnow.search.ray_backend.worker import trial_reports
@@ -40,7 +40,7 @@ def test_what_a_model_changes_on_a_rank_does_not_reach_the_next_training(ray, gr
 
 def test_what_a_model_prints_on_the_first_rank_is_kept(ray, groups, tmp_path):  # noqa: F811
     data = SharedData(ray.put(tiny_data()), groups[2])
-    config = tiny_config(**{**PLAIN, "model": CARELESS, "epochs": 1})
+    config = tiny_config(**{**PLAIN, "model": NOISY, "epochs": 1})
     trial = Assignment(7, 1, config.model_dump(mode="json"))
     reports = list(trial_reports(trial, data, Job(str(tmp_path), "cpu", 1, seed=0)))
     assert [report.get("error") for report in reports] == [None]
