@@ -170,6 +170,7 @@ def test_the_sky_file_on_two_machines(network, tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
     monkeypatch.setenv("RAY_TMPDIR", rays)
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine of tests is slower than one in a cloud
     shared = tmp_path / "shared"
     with served_cifar(tmp_path / "served") as served:
         reader = Reader(
