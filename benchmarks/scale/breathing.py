@@ -83,7 +83,8 @@ def measure(folder: Path, minutes: float, seconds: float, num_nodes: int, num_sl
     run.study.write_text(yaml.safe_dump(study_of(space, settings), sort_keys=False))
     ledger = Ledger(run, space, settings, (1, 8, 8))
     node = {"num_cpus": num_slots, "object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    # Handlers of signals, which `shutdown_at_exit` sets, can be set in the main thread only, and nodes are added in another one.
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False}, shutdown_at_exit=False)
     messages: list[str] = []
     try:
         with ray_session(address=cluster.address) as ray, patch.object(tune, "run_trial", sleeping_trial):
