@@ -140,8 +140,10 @@ def test_the_slurm_file_on_two_nodes(network, tmp_path, monkeypatch):
 SKY_MACHINE = """echo "$1" > /proc/sys/kernel/hostname
 {folder}/raylet -c 'while sleep 1; do :; done' skypilot --gcs-address={head}:6380 &
 skypilots=$!
-SKYPILOT_NODE_RANK=$2 bash {folder}/run.sh
+SKYPILOT_NODE_RANK=$2 bash {folder}/run.sh >{folder}/$1.out 2>&1
 code=$?
+grep -vE "state-dump|raylet[)]" {folder}/$1.out  # Ray ends with long logs
+echo "$1: exit code $code"
 kill -0 $skypilots || {{ echo "the Ray of SkyPilot was ended"; code=9; }}
 exit $code
 """
