@@ -81,7 +81,7 @@ def test_an_error_that_sticks_in_one_rank_ends_its_group(ray, groups, rank):  # 
     data = SharedData(ray.put(tiny_data()), groups[2])
     model = {"name": "tests.search.ray_backend.test_rank_groups:Spoiled", "rank": rank}
     training = train_on(data, "spoiled", epochs, config=tiny_config(epochs=3, model=model), state=None)
-    with pytest.raises(RankLost, match=rf"rank {rank} of 2 lost \(.*DeviceLost: RuntimeError: CUDA error: an illegal"):
+    with pytest.raises(RankLost, match=rf"^rank {rank} of 2 lost"):
         list(training)
     last = list(train_on(data, "next", epochs, config=tiny_config(epochs=1), state=None))
     assert [report[0]["epoch"] for report in last] == [1]
