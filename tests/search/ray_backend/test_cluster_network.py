@@ -99,16 +99,22 @@ exec bash "$@"
 """
 
 
+def _as_first_started(monkeypatch: pytest.MonkeyPatch, scheduler: str) -> str:
+    """Remove the variables of Ray and of the scheduler from the environment, and return a new folder for Ray."""
+    for name in [name for name in os.environ if name.startswith(("RAY_", scheduler))]:
+        monkeypatch.delenv(name)
+    folder = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_slurm_file_on_two_nodes(network, tmp_path, monkeypatch):
     """The line of the docs and the file as they are; only Slurm's own commands are stood in for. The second time it goes on with the run."""
     first, second = network.join(), network.join()
     members = " ".join(network.members[member - 1] for member in (first, second))
-    for name in [name for name in os.environ if name.startswith(("RAY_", "SLURM_"))]:
-        monkeypatch.delenv(name)
-    rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
-    monkeypatch.setenv("RAY_TMPDIR", rays)
+    rays = _as_first_started(monkeypatch, "SLURM_")
     monkeypatch.setenv("WINNOW", str(tmp_path / "bin"))
     with served_cifar(tmp_path / "served") as served:
         reader = Reader(
@@ -168,10 +174,7 @@ def test_the_sky_file_on_two_machines(network, tmp_path, monkeypatch):
     """The line of the docs and the file's script as they are, beside another Ray on each machine. The second time it goes on with the run."""
     first, second = network.join(), network.join()
     members = " ".join(network.members[member - 1] for member in (first, second))
-    for name in [name for name in os.environ if name.startswith(("RAY_", "SKYPILOT_"))]:
-        monkeypatch.delenv(name)
-    rays = tempfile.mkdtemp(prefix="wn")  # paths of Ray's sockets must be short
-    monkeypatch.setenv("RAY_TMPDIR", rays)
+    rays = _as_first_started(monkeypatch, "SKYPILOT_")
     monkeypatch.setenv("RAY_raylet_start_wait_time_s", "300")  # a busy machine of tests is slower than one in a cloud
     shared = tmp_path / "shared"
     with served_cifar(tmp_path / "served") as served:
