@@ -148,9 +148,10 @@ def temporary_errors(way_on: str) -> Iterator[None]:
             link = link.__cause__ or link.__context__
         if not isinstance(link, OSError) or isinstance(error, InputError):
             raise
+        folders = dict.fromkeys(filter(None, (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir())))
         raise InputError(
-            f"TMPDIR={tempfile.gettempdir()}: the temporary files of this command cannot be written ({link.strerror}); nothing "
-            f"is lost. Free some space there, or set TMPDIR to another folder, then: {way_on}"
+            f"{link.filename or ' or '.join(folders)}: temporary files cannot be written ({link.strerror}); nothing is lost. "
+            f"Free some space there, or set TMPDIR and RAY_TMPDIR to other folders, then: {way_on}"
         ) from error
 
 
