@@ -43,14 +43,20 @@ def write_beating(where: str, content: bytes | memoryview) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    if _beating is None:
+    with _beating_meanwhile():
         storage.write(where, content)
+
+
+@contextmanager
+def _beating_meanwhile() -> Iterator[None]:
+    if _beating is None:
+        yield
         return
     written = threading.Event()
     thread = threading.Thread(target=_beat_until, args=(written, _beating.interval), daemon=True, name="heartbeat")
     thread.start()
     try:
-        storage.write(where, content)
+        yield
     finally:
         written.set()
         thread.join()
