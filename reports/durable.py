@@ -109,6 +109,23 @@ def publish(part: Path, path: Path) -> None:
     sync_folder(path.parent)  # otherwise a power failure could undo the renaming
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and its missing parents, and wait until their names are on the disk.
+
+    A folder that exists may have been created by a process that was killed before it waited, so its name is waited for too.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    missing = [path for path in folder.parents if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (folder, *missing):
+        sync_folder(path.parent)  # otherwise a power failure could take the new folders with all that is in them
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the names in a folder are on the disk. Until then, a power failure could undo a renaming.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from winnow.reports.durable import write_whole
+from winnow.reports.durable import make_folder, write_whole
 from winnow.reports.html.page import page
 from winnow.reports.open_run import read
 from winnow.reports.reading.parquet_reader import fingerprint
@@ -59,7 +59,7 @@ def write_spaces(run: RunData, folder: Path) -> None:
         run: The run.
         folder: Folder to write to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     trees = {"space.yaml": run.study["space"], "winner.yaml": winner_config(run)}
     for name, tree in trees.items():
         if tree is not None:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from winnow.reports.durable import write_whole
+from winnow.reports.durable import make_folder, write_whole
 from winnow.reports.schemas import TABLES
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def write_tables(run: RunData, folder: Path, source: str = "") -> None:
         folder: Folder of the files, which is created if necessary.
         source: The `fingerprint` of the run's files, for the metadata.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for name in TABLES:
         table = run.table(name)
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), "winnow.source": source})

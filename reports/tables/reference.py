@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from winnow.reports.durable import write_whole
+from winnow.reports.durable import make_folder, write_whole
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.predictions import PREDICTIONS, largest_share, load_predictions
 from winnow.reports.tables.answers import load_answers
@@ -66,7 +66,7 @@ the keys in which the trained configs differ from the recipe."""
 def write_table(folder: Path) -> Path:
     """Write `recipes.md` and `recipes.parquet` from the results in a folder, and return the path of the Markdown file."""
     rows = recipe_rows(_results(folder / RESULTS), folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     markdown = folder / "recipes.md"
     write_whole(markdown, lambda part: part.write_text(as_markdown(rows), encoding="utf-8"))
     write_whole(folder / "recipes.parquet", partial(_write_parquet, rows))

@@ -29,13 +29,14 @@ def write_validation_names(run: Path, names: Mapping[int, str]) -> None:
     """
     import pyarrow as pa
 
+    from winnow.reports.durable import make_folder
     from winnow.reports.tables.parquet import write_table
 
     columns = {
         "index": pa.array(list(names), pa.int64()),
         "image_name": pa.array(list(names.values()), pa.string()),
     }
-    (run / FILE).parent.mkdir(exist_ok=True)
+    make_folder((run / FILE).parent)
     write_table(pa.table(columns), run / FILE)
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from winnow.reports import write_training
+from winnow.reports.durable import make_folder
 from winnow.reports.tables.reference import RESULTS, training_name, write_table
 from winnow.search.data.source import Source, load_data
 from winnow.search.operations.checks import check_space, require_recipe
@@ -154,7 +155,7 @@ def _heartbeat(folder: Path) -> str:
 
 def _make_folder(output: Path) -> None:
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
     except OSError as error:
         raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
 

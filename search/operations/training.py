@@ -21,6 +21,7 @@ import yaml
 from rich.console import Console
 
 from winnow.models import summarize
+from winnow.reports.durable import make_folder
 from winnow.reports.reading.predictions import PREDICTIONS
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, describe_data
@@ -276,7 +277,7 @@ def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[st
     if checkpoint.exists():
         raise InputError(f"{output}: already holds a training; continue it with --resume, or choose another --output")
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
     except OSError as error:
         raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
     return None
@@ -286,7 +287,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
     """Open the file of epochs, which is emptied unless the training continues."""
     if output is None:
         return None
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     sweep_folder(output)
     if not keep:
         (output / "epochs.jsonl").unlink(missing_ok=True)

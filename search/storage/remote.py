@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
-from winnow.reports.durable import sync_folder, write_whole
+from winnow.reports.durable import make_folder, sync_folder, write_whole
 from winnow.search.storage.leftovers import new_probe, sweep_new_runs
 from winnow.spaces.errors import InputError
 
@@ -215,10 +215,8 @@ def masked(text: str) -> str:
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # processes on two nodes may have the same id
-    missing = [] if path.parent.is_dir() else [folder for folder in path.parents if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_folder(folder.parent)  # otherwise a power failure could take the new folders with all that is in them
+    if not path.parent.is_dir():
+        make_folder(path.parent)
     write_whole(path, lambda part: part.write_bytes(content), temporary)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from winnow.reports.durable import part_of, publish, sync_folder, write_whole
+from winnow.reports.durable import make_folder, part_of, publish, sync_folder, write_whole
 from winnow.reports.reading.run import read_study
 from winnow.search.storage import remote as storage
 from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
@@ -206,6 +206,7 @@ def _make(path: Path, study: dict[str, Any], warm_start: Iterable[str], earlier_
     part = part_of(path)
     folder = RunFolder(part.with_name(f"{part.name}-{secrets.randbelow(10**9)}"))
     try:
+        make_folder(path.parent)
         folder.checkpoints.mkdir(parents=True)
         folder.predictions.mkdir()
         for file, lines in ((folder.warm_start, warm_start), (folder.earlier_runs, earlier_runs)):

@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import save
 
-from winnow.reports.durable import part_of, publish, sweep_parts
+from winnow.reports.durable import make_folder, part_of, publish, sweep_parts
 from winnow.search.optional import require
 from winnow.search.storage.leftovers import lock_of
 from winnow.search.storage.provenance import versions
@@ -203,7 +203,7 @@ def _whole(output: Path) -> Iterator[Path]:
     part = part_of(output)
     sweep_parts(output)
     try:
-        part.mkdir(parents=True)
+        make_folder(part)
         with (lock := lock_of(part)):
             yield part
             Path(lock.lock_file).unlink()

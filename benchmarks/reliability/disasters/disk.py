@@ -1,9 +1,9 @@
 """A disk that fails: real files below one folder, whose writes can be torn, refused, lost in a power cut or reordered before an fsync.
 
 Live processes see the files as they are. What a power cut would leave is counted beside them: the content of each file at its last
-fsync, the writes after it, and the names that were created, replaced or deleted since the fsync of their folder. The fsync of a file
-does not write its name, as it happens to on ext4. A power cut keeps an arbitrary part of what was not synced, in each file and in
-each folder.
+fsync, the writes after it, and the names that were created, replaced or deleted since the fsync of their folder. An fsync of a file
+does not write its name, although on ext4 it happens to. A power cut keeps an arbitrary part of what was not synced, in each file and
+in each folder.
 """
 
 from __future__ import annotations
@@ -20,13 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
-class ProcessKilled(BaseException):
-    """The process that writes dies here; nothing of what follows in it happens."""
-
-
-class PowerCut(BaseException):
-    """All processes die, and the disk keeps what was synced and a part of the rest."""
+from benchmarks.reliability.disasters.faults import Faults, PowerCut, ProcessKilled
 
 
 @dataclass
@@ -47,63 +41,16 @@ class _NameChange:
     """Takes the change back, given the path that the name has now: its folder may have been renamed."""
 
 
-class FailingDisk:
-    """Puts itself between Python and the files below `root` while `installed`.
-
-    Attributes:
-        faults: Number of operations that failed since `arm`.
-        num_steps: Operations so far.
-        to_delete: The folder that the fault `delete` deletes.
-        deleted: Whether it did so since `arm`.
-    """
+class FailingDisk(Faults):
+    """Puts itself between Python and the files below `root` while `installed`."""
 
     def __init__(self, root: Path, rng: random.Random, ignored_fsync: str | None = None) -> None:
-        self.faults = 0
-        self.num_steps = 0
-        self.to_delete = root
-        self.deleted = False
+        super().__init__(rng, to_delete=root)
         self._root = str(root)
-        self._rng = rng
         self._ignored_fsync = ignored_fsync  # a seeded bug: files whose names hold this are never synced
-        self._dead = False
-        self._fuse: int | None = None
-        self._fault = ""
-        self._full_for = 0
-        self._full_at_append = False
-        self._room = 0.0
         self._files: dict[str, _File] = {}
         self._changes: list[_NameChange] = []
         self._open: dict[int, _File] = {}
-
-    # --- what a history does to it ----------------------------------------------------------------------------------------
-
-    def arm(self, fault: str, steps: int) -> None:
-        """Make the operation that comes after `steps` others fail: `kill`, `power`, `full`, `error`, or `read` for one that reads.
-
-        With `delete`, somebody deletes the folder `to_delete` before that operation.
-        """
-        self.faults, self._fuse, self._fault, self.deleted = 0, steps, fault, False
-        self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
-
-    def disarm(self) -> None:
-        """No fault from here on; a disk that was full has room again."""
-        self.faults, self._fuse, self._full_for = 0, None, 0
-
-    @contextmanager
-    def silenced(self) -> Iterator[None]:
-        """Keep everything that is done in this context off the disk, such as the clean-up that a dead process would not have done."""
-        before, self._dead = self._dead, True
-        try:
-            yield
-        finally:
-            self._dead = before
-
-    def die(self) -> None:
-        """The process is dead: nothing reaches the disk until `revive`."""
-        self._dead = True
-
-    def revive(self) -> None:
-        self._dead = False
 
     def cut_power(self) -> None:
         """Reduce the disk to what was synced, and an arbitrary part of the rest."""
@@ -140,67 +87,6 @@ class FailingDisk:
                 content[offset : offset + len(kept)] = kept
         return bytes(content)
 
-    # --- faults -----------------------------------------------------------------------------------------------------------
-
-    def step(self, writes: bool, appends: bool = False) -> bool:
-        """Count an operation; True if it must fail for lack of room, after a part of it.
-
-        Raises:
-            ProcessKilled: The process dies.
-            PowerCut: The machine does.
-            OSError: The operation fails.
-        """
-        self.num_steps += 1
-        if self._fuse is not None and self._fault != "read":
-            self._fuse -= 1
-            waits = self._fault == "full" and self._full_at_append and not appends
-            if self._fuse < 0 and not waits:
-                self._fuse = None
-                self._blow()
-        if self._full_for and writes:
-            self._full_for -= 1
-            self.faults += 1
-            return True
-        return False
-
-    def _step_of_reading(self, path: str) -> None:
-        if self._fuse is None or self._fault != "read" or not os.path.exists(path):
-            return
-        self._fuse -= 1
-        if self._fuse < 0:
-            self._fuse = None
-            self.faults += 1
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    def part(self, length: int) -> int:
-        """The number of bytes of a write that are written before it ends, from none to all of them."""
-        return self._rng.randint(0, max(length, 0))
-
-    def room(self, length: int) -> int:
-        """The number of bytes of a write that still fit on the full disk: a part of the first write, none of those that follow."""
-        room, self._room = self._room, 0.0
-        return int(room * length)
-
-    def _blow(self) -> None:
-        self.faults += 1
-        if self._fault == "full":
-            # For a moment, or for as long as this start lasts.
-            self._full_for = self._rng.choice((2, 2, 3, 10, 10**9))
-            self._room = self._rng.random()
-            self.faults -= 1
-            return
-        if self._fault == "delete":
-            self.deleted = self.to_delete.exists()
-            if self.deleted:
-                _REAL["rmtree"](self.to_delete)
-            else:
-                self.faults -= 1
-            return
-        if self._fault == "error":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        self._dead = True
-        raise ProcessKilled if self._fault == "kill" else PowerCut
-
     # --- what Python calls ------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -215,6 +101,7 @@ class FailingDisk:
             (os, "unlink"): self._unlink,
             (os, "remove"): self._unlink,
             (os, "truncate"): self._truncate,
+            (os, "mkdir"): self._mkdir,
             (shutil, "rmtree"): self._rmtree,
         }
         before = {(module, name): getattr(module, name) for module, name in replaced}
@@ -236,10 +123,10 @@ class FailingDisk:
     def _open_file(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
         path = self._inside(file)
         if path is None or not set(mode) & set("wax+"):
-            if path is not None and not self._dead:
-                self._step_of_reading(path)
+            if path is not None and not self.dead:
+                self.step_of_reading(path)
             return _REAL["open"](file, mode, buffering, *rest, **more)
-        if self._dead:
+        if self.dead:
             raise ProcessKilled
         created = not os.path.exists(path)
         if created and self.step(writes=True):
@@ -266,14 +153,10 @@ class FailingDisk:
     def closed(self, fd: int) -> None:
         self._open.pop(fd, None)
 
-    @property
-    def dead(self) -> bool:
-        return self._dead
-
     def _fsync(self, fd: int) -> None:
         file = self._open.get(fd)
         path = os.readlink(f"/proc/self/fd/{fd}")
-        if self._dead or not os.path.exists(path) or (file is None and self._inside(path) is None):
+        if self.dead or not os.path.exists(path) or (file is None and self._inside(path) is None):
             return
         if self.step(writes=False):
             raise AssertionError
@@ -288,7 +171,7 @@ class FailingDisk:
         src, dst = self._inside(source), self._inside(target)
         if src is None or dst is None:
             return _REAL["rename"](source, target, **more)
-        if self._dead:
+        if self.dead:
             return None
         self.step(writes=False)
         if os.path.isdir(src):
@@ -326,7 +209,7 @@ class FailingDisk:
         path = self._inside(file)
         if path is None or more.get("dir_fd") is not None:
             return _REAL["unlink"](file, **more)
-        if self._dead:
+        if self.dead:
             return None
         if not os.path.exists(path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -342,18 +225,30 @@ class FailingDisk:
         return None
 
     def _rmtree(self, path: Any, *rest: Any, **more: Any) -> None:
-        if not (self._dead and self._inside(path)):
+        if not (self.dead and self._inside(path)):
             _REAL["rmtree"](path, *rest, **more)
 
     def _truncate(self, file: Any, length: int) -> None:
         path = self._inside(file)
         if path is None:
             return _REAL["truncate"](file, length)
-        if self._dead:
+        if self.dead:
             return None
         self.step(writes=False)
         _REAL["truncate"](path, length)
         self._files.setdefault(path, _File()).pending.append((length, None))
+        return None
+
+    def _mkdir(self, path: Any, mode: int = 0o777, **more: Any) -> None:
+        inside = self._inside(path)
+        if inside is None or more:
+            return _REAL["mkdir"](path, mode, **more)
+        if self.dead:
+            raise ProcessKilled
+        if not os.path.exists(inside) and self.step(writes=True):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), inside)
+        _REAL["mkdir"](inside, mode)
+        self._note_change(inside, _REAL["rmtree"])
         return None
 
     def _note_change(self, path: str, undo: Callable[[str], None]) -> None:
@@ -410,5 +305,6 @@ _REAL: dict[str, Callable[..., Any]] = {
     "rename": os.rename,
     "unlink": os.unlink,
     "truncate": os.truncate,
+    "mkdir": os.mkdir,
     "rmtree": shutil.rmtree,
 }
