@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from benchmarks.reliability.disasters.bugs import BUGS
-from benchmarks.reliability.disasters.history import SCENARIOS, simulate
+from benchmarks.reliability.disasters.history import simulate
+from benchmarks.reliability.disasters.scenario import SCENARIOS
 from tests.conftest import REPOSITORY
 
 
@@ -26,7 +27,8 @@ def test_a_bug_is_found_within_100_seeds(bug):
 
 
 HISTORIES = """
-from benchmarks.reliability.disasters.history import SCENARIOS, simulate
+from benchmarks.reliability.disasters.history import simulate
+from benchmarks.reliability.disasters.scenario import SCENARIOS
 for number in range(5):
     print(*simulate(7 * SCENARIOS + number).log, sep="\\n")
 """

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut
+from benchmarks.reliability.disasters.disk import FailingDisk
+from benchmarks.reliability.disasters.faults import PowerCut
 from tests.helpers.make_run import make_run
 from winnow.reports import writing
 from winnow.reports.durable import write_whole

@@ -53,6 +53,10 @@ def _only_rename(part: Path, path: Path) -> None:
     part.rename(path)
 
 
+def _only_make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def _record_again(self: Ledger, number: int, report: dict[str, Any]) -> bool:
     trial = self._open.get(number)
     if trial is not None and "status" not in report:
@@ -76,6 +80,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
     ),
     "no fsync of the folder of new files": lambda: patch("winnow.search.storage.json_lines.sync_folder", _nothing),
+    "no fsync of the name of new folders": lambda: patch("winnow.search.storage.run_folder.make_folder", _only_make),
     "catch-up forgotten": lambda: patch.object(Record, "catch_up", lambda *_: iter(())),
     "hung trials not noticed": lambda: patch("winnow.search.ray_backend.hangs.HangWatch.check", _nothing),
     "slow trials killed: no floor": lambda: patch("winnow.search.ray_backend.hangs.limit", _limit_without_floor),

@@ -19,7 +19,8 @@ from unittest.mock import patch
 
 from ray.tune.search import Searcher
 
-from benchmarks.reliability.disasters.disk import FailingDisk, ProcessKilled
+from benchmarks.reliability.disasters.disk import FailingDisk
+from benchmarks.reliability.disasters.faults import ProcessKilled
 from benchmarks.reliability.disasters.processes import Process
 from benchmarks.reliability.disasters.training import DATA
 from winnow.search.ray_backend.hangs import HangWatch

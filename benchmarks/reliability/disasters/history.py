@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import io
-import pickle
 import random
 import shutil
 import tempfile
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,8 +20,9 @@ import yaml
 from rich.console import Console
 
 from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC
-from benchmarks.reliability.disasters.disk import FailingDisk, PowerCut, ProcessKilled
+from benchmarks.reliability.disasters.disk import FailingDisk
 from benchmarks.reliability.disasters.driver import Troubles, World, Wrong, simulated_backend
+from benchmarks.reliability.disasters.faults import PowerCut, ProcessKilled
 from benchmarks.reliability.disasters.invariants import (
     Acknowledged,
     check_advice,
@@ -35,17 +35,17 @@ from benchmarks.reliability.disasters.invariants import (
     study_rows,
     timed_out,
 )
-from benchmarks.reliability.disasters.training import DATA, simulated_training
+from benchmarks.reliability.disasters.scenario import SCENARIOS, scenario
+from benchmarks.reliability.disasters.stand_ins import stand_ins
+from benchmarks.reliability.disasters.training import simulated_training
 from winnow import reports
 from winnow.reports.durable import part_of
 from winnow.reports.reading.parquet_reader import fingerprint
-from winnow.reports.run_data import RunData
-from winnow.reports.schemas import TABLES
 from winnow.search.operations.execution import Execution
 from winnow.search.operations.retraining import retrain
 from winnow.search.operations.searching import NewRun, resume, search
 from winnow.search.resources.plan import DeviceOptions
-from winnow.search.settings import Settings, settings_for
+from winnow.search.settings import Settings
 from winnow.search.storage import clock
 from winnow.search.storage.leftovers import new_probe
 from winnow.search.storage.run_folder import RunFolder
@@ -53,11 +53,7 @@ from winnow.search.study.amendments import RunChanges
 from winnow.search.study.trials import Event
 from winnow.search.views.view import View
 from winnow.spaces.errors import InputError
-from winnow.spaces.grammar.plain_yaml import load_plain
-from winnow.spaces.space import Space
 
-SCENARIOS = 48
-"""Different searches; the undisturbed one of each is simulated once."""
 STAGES = {"_search": ("resume",), "_extend": ("resume",), "_retrain": ("resume", "retrain")}
 """The starts of a history, and the commands that are over after each."""
 FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
@@ -65,45 +61,6 @@ FAULTS_OF_SEARCH = (*FAULTS, "delete")
 MOST_FAULTS = 4  # in one history
 REPORTED = 0.1
 """Share of the starts after which a report is written."""
-SPACE = {
-    "data": "digits",
-    "epochs": 5,
-    "batch_size": {"choice": [64, 128]},
-    "model": {"name": "mlp", "hidden": {"choice": [[16], [32]]}, "dropout": {"float": [0.0, 0.4], "step": 0.1}},
-    "optimizer": {"name": "sgd", "lr": {"log": [0.001, 0.1]}},
-}
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A search, and how many workers it has."""
-
-    space: Space
-    settings: Settings
-    workers: int
-    extension: int
-    """Trials by which the search is extended once it is over; 0: it is not."""
-
-
-@cache
-def scenario(number: int) -> Scenario:
-    """The search of this number."""
-    rng = random.Random(f"scenario {number}")
-    space = Space.from_tree(SPACE, source="simulated.yaml")
-    settings = settings_for(
-        space,
-        trials=rng.randint(3, 7),
-        sampler=rng.choice(["random", "random", "tpe", "qmc", "forecast"]),
-        seed=number,
-        grace_epochs=rng.choice([1, 2]),
-        reduction_factor=rng.choice([2.0, 3.0]),
-        audit=rng.choice([0.0, 0.0, 0.6]),
-        top=2,
-        seeds=2,
-        trial_timeout=rng.choice([None, None, 100.0]),
-        keep_predictions=number % 3 == 0,
-    )
-    return Scenario(space, settings, rng.choice([1, 1, 2, 3]), rng.choice([0, 0, 1, 2]))
 
 
 @dataclass(frozen=True)
@@ -255,11 +212,8 @@ class _History:
         try:
             done = start()
         except (ProcessKilled, PowerCut) as error:
-            self.world.note(type(error).__name__)
             self.faults += 1
-            if isinstance(error, PowerCut):
-                self.world.orphans.clear()
-                self.disk.cut_power()
+            self._die(error)
         except InputError as error:
             self.world.note(f"refused: {error}".replace(str(self.root), ""))
             struck = self.disk.faults > 0
@@ -289,6 +243,12 @@ class _History:
             self._report()
         return done
 
+    def _die(self, error: ProcessKilled | PowerCut) -> None:
+        self.world.note(type(error).__name__)
+        if isinstance(error, PowerCut):
+            self.world.orphans.clear()
+            self.disk.cut_power()
+
     def _report(self) -> None:
         """Write the report through a fault, then once more without one. Each of its files is the old one or the new one at any time."""
         before, source = report_files(self.folder), fingerprint(self.folder.path)
@@ -298,10 +258,7 @@ class _History:
         try:
             reports.write(self.folder.path)
         except (ProcessKilled, PowerCut) as error:
-            self.world.note(type(error).__name__)
-            if isinstance(error, PowerCut):
-                self.world.orphans.clear()
-                self.disk.cut_power()
+            self._die(error)
         except InputError as error:
             if not self.disk.faults or "cannot" not in str(error):
                 self.violations.append(f"a report was refused with another reason than the disk: {error}")
@@ -359,55 +316,13 @@ class _History:
             self.seconds += 0.01
             return self.seconds
 
-        with ExitStack() as stack:
-            for target, stand_in in {
-                "winnow.search.storage.clock.steady": steady,
-                "winnow.search.storage.clock._OFFSET": 0.0,  # each start sets both again; afterwards they are as before
-                "winnow.search.storage.clock._earliest": 0.0,
-                "winnow.search.operations.searching.load_data": lambda *_: DATA,
-                "winnow.search.operations.searching.check_space": lambda *_: [],
-                "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
-                "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
-                "winnow.search.operations.searching.describe_data": lambda *_: {
-                    "fingerprint": "simulated",
-                    "summary": {"text": []},
-                },
-                "winnow.spaces.grammar.plain_yaml.load_plain": _load_plain,
-                "winnow.reports.durable.is_alive": lambda _: False,  # the simulated process that left a file
-                "winnow.search.storage.leftovers.is_alive": lambda _: False,
-                "winnow.search.storage.leftovers._is_old": lambda _: True,
-                **REPORT,
-                "tempfile.tempdir": str(self.temporary),
-                "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
-            }.items():
-                stack.enter_context(patch(target, stand_in))
-            for context in (simulated_training(), simulated_backend(self.world), self.disk.installed()):
-                stack.enter_context(context)
+        with (
+            stand_ins(steady, self.temporary),
+            simulated_training(),
+            simulated_backend(self.world),
+            self.disk.installed(),
+        ):
             yield
-
-
-def _statuses(run: RunData) -> list[str]:
-    return [row["status"] for row in run.trial_rows()]
-
-
-REPORT: dict[str, Any] = {
-    # What fits models and draws takes seconds, and does not touch the disk.
-    "winnow.reports.tables.parquet.TABLES": {name: TABLES[name] for name in ("epochs", "rungs", "retrains")},
-    "winnow.reports.writing.advice": lambda _: [],
-    "winnow.reports.writing.winner_config": lambda run: {"trials": _statuses(run)},
-    "winnow.reports.writing.page": lambda run: f"<html>{_statuses(run) * 100}</html>",
-}
-"""Stand-ins for the parts of a report that are not simulated."""
-
-
-def _load_plain(text: str) -> Any:
-    """Read YAML as the real function does, faster if it has read the same text before."""
-    return pickle.loads(_read_once(text))
-
-
-@lru_cache(maxsize=64)
-def _read_once(text: str) -> bytes:
-    return pickle.dumps(load_plain(text))
 
 
 @cache

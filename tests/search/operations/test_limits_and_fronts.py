@@ -73,7 +73,7 @@ def test_a_front_is_searched_retrained_reported_and_exported(space, capsys):
     assert np.all(np.diff([info.further[i] for i in info.front]) >= 0)
     assert len(info.tested) == len(front)
     page = Path("runs/r/report/report.html").read_text()
-    assert f"The front of validation accuracy and parameters has {len(front)} trial" in page
+    assert f"The front of validation accuracy and parameters has {len(front)} trial" in page_text(page)
     capsys.readouterr()
     assert winnow("show", "r") == 0
     assert f"Front of {len(front)} trial" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+"""Stand-ins for what a history simulates besides disk and workers, or what takes long and does not touch the disk."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.reliability.disasters.training import DATA
+from winnow.reports.run_data import RunData
+from winnow.reports.schemas import TABLES
+from winnow.spaces.grammar.plain_yaml import load_plain
+
+
+@contextmanager
+def stand_ins(clock: Callable[[], float], temporary: Path) -> Iterator[None]:
+    """Replace parts of Winnow within this context.
+
+    Args:
+        clock: The monotonic clock, in seconds.
+        temporary: Folder of the temporary files.
+    """
+    with ExitStack() as stack:
+        for target, stand_in in {
+            **STAND_INS,
+            "winnow.search.storage.clock.steady": clock,
+            "tempfile.tempdir": str(temporary),
+        }.items():
+            stack.enter_context(patch(target, stand_in))
+        yield
+
+
+def _load_plain(text: str) -> Any:
+    """Read YAML as the real function does, faster if it has read the same text before."""
+    return pickle.loads(_read_once(text))
+
+
+@lru_cache(maxsize=64)
+def _read_once(text: str) -> bytes:
+    return pickle.dumps(load_plain(text))
+
+
+def _statuses(run: RunData) -> list[str]:
+    return [row["status"] for row in run.trial_rows()]
+
+
+STAND_INS: dict[str, Any] = {
+    "winnow.search.storage.clock._OFFSET": 0.0,  # each start sets both again; afterwards they are as before
+    "winnow.search.storage.clock._earliest": 0.0,
+    "winnow.search.operations.searching.load_data": lambda *_: DATA,
+    "winnow.search.operations.searching.check_space": lambda *_: [],
+    "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
+    "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
+    "winnow.search.operations.searching.describe_data": lambda *_: {
+        "fingerprint": "simulated",
+        "summary": {"text": []},
+    },
+    "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
+    # The simulated process that left a file is dead, and it was long ago.
+    "winnow.reports.durable.is_alive": lambda _: False,
+    "winnow.search.storage.leftovers.is_alive": lambda _: False,
+    "winnow.search.storage.leftovers._is_old": lambda _: True,
+    # No simulated time passes while a file is written, so a thread that beats meanwhile has nothing to do.
+    "winnow.search.training.heartbeat._beating_meanwhile": nullcontext,
+    "winnow.spaces.grammar.plain_yaml.load_plain": _load_plain,
+    # Of a report, what fits models and draws takes seconds, and does not touch the disk.
+    "winnow.reports.tables.parquet.TABLES": {name: TABLES[name] for name in ("epochs", "rungs", "retrains")},
+    "winnow.reports.writing.advice": lambda _: [],
+    "winnow.reports.writing.winner_config": lambda run: {"trials": _statuses(run)},
+    "winnow.reports.writing.page": lambda run: f"<html>{_statuses(run) * 100}</html>",
+}
