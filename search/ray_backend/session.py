@@ -218,7 +218,11 @@ def is_running() -> bool:
 def _shut_down(ray: Any) -> None:
     _session.sent = None
     with held_signals():
-        ray.shutdown()
+        try:
+            ray.shutdown()
+        except OSError:  # on a full disk Ray 2.60 cannot create the folder of spilled objects, which it would delete next
+            ray._private.worker._global_node.destroy_external_storage = lambda: None
+            ray.shutdown()
         if _session.lock is not None:
             _session.lock.release()
             _session.lock = None

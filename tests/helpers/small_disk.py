@@ -6,16 +6,17 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
+def small_disk(folder: Path, megabytes: int = 8, files: int = 500) -> Iterator[None]:
     """Make a folder a small file system; skips the test where that is not possible."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,nr_inodes=500", "tmpfs", str(folder)]
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={files}", "tmpfs", str(folder)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     try:
@@ -34,5 +35,5 @@ def fill_with_bytes(folder: Path) -> None:
 def fill_with_files(folder: Path) -> None:
     """Create files until no further one is possible."""
     with suppress(OSError):
-        for number in range(1000):
+        for number in count():
             (folder / f"other-{number}").touch()

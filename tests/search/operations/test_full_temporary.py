@@ -57,14 +57,13 @@ def short() -> Iterator[str]:
 def test_a_full_disk_of_temporary_files_is_named(
     tmp_path: Path, short: str, fill: Callable[[Path], None], dies: bool
 ) -> None:
-    """Tune makes a folder for each trial there, and a file for each worker that dies."""
+    """Ray's session is there. Tune makes a folder in it for each trial, and a file for each worker that dies."""
     (tmp_path / "mortal_nets.py").write_text(NETS)
     (tmp_path / "space.yaml").write_text(SPACE)
-    temporary = tmp_path / "temporary"
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "RAY_TMPDIR": short}
-    environment |= {"TMPDIR": str(temporary), "RAY_worker_niceness": "0"}
+    environment |= {"RAY_worker_niceness": "0"}
     winnow = [sys.executable, "-m", "winnow"]
-    with small_disk(temporary):
+    with small_disk(Path(short), megabytes=64, files=2000):
         search = subprocess.Popen(
             [*winnow, "search", "space.yaml", "--name", "r", "--num-cpus", "1"],
             cwd=tmp_path,
@@ -78,16 +77,18 @@ def test_a_full_disk_of_temporary_files_is_named(
             while not list(read_json_lines(tmp_path / "runs" / "r" / "epochs.jsonl")):
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-            fill(temporary)
+            fill(Path(short))
             if dies:
                 (tmp_path / "die").touch()
             output, _ = search.communicate(timeout=200)
         finally:
             search.kill()
     assert search.returncode == 2, output
-    assert output.splitlines()[-1] == (
-        f"winnow: TMPDIR={temporary}: the temporary files of this command cannot be written (No space left on device); nothing "
-        "is lost. Free some space there, or set TMPDIR to another folder, then: winnow resume runs/r"
+    last = output.splitlines()[-1]
+    assert last.startswith(f"winnow: {short}"), output
+    assert last.endswith(
+        "temporary files cannot be written (No space left on device); nothing is lost. Free some space there, or set TMPDIR and "
+        "RAY_TMPDIR to other folders, then: winnow resume runs/r"
     )
     assert "Traceback" not in output
     (tmp_path / "die").unlink(missing_ok=True)
