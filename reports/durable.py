@@ -9,13 +9,16 @@ import errno
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 NAME_KEPT = 40
 """Number of characters of a name that its temporary name repeats. A character has up to 4 bytes, and file systems allow 255 bytes."""
-OF_PROCESS = re.compile(r"\..+\.(\d+)")  # `.study.yaml.4711`, written by process 4711
+OF_PROCESS = re.compile(r"\..+\.(\d{1,7})")  # `.study.yaml.4711`, written by process 4711; longer numbers, such as a date, are no ids
+OLD_SECONDS = 600.0
+"""Age in seconds from which a file or folder without a process on this machine is a leftover. A newer one may belong to another machine."""
 LOCK = ".lock"
 """File in a folder that a process keeps locked while it uses the folder. Process ids alone are not enough: containers repeat them."""
 
@@ -49,21 +52,28 @@ def part_of(path: Path) -> Path:
 
 
 def sweep_parts(path: Path) -> None:
-    """Delete what killed processes left beside a file or folder while they were writing it.
+    """Delete what killed processes left beside a file or folder while they were writing it, once it is old.
 
     Args:
         path: The file or folder, which need not exist.
     """
     own = part_of(path).stem
     for entry in entries(path.parent):
-        if entry.stem == own and is_abandoned(entry):
+        if entry.stem == own and is_old(entry) and is_abandoned(entry):
             remove(entry)
 
 
 def is_abandoned(entry: Path) -> bool:
-    """Return whether a file or folder has a name as `part_of` gives it, and its process has ended."""
+    """Return whether a file or folder has a name as `part_of` gives it, and no process of this machine has that id."""
     match = OF_PROCESS.fullmatch(entry.name)
     return match is not None and not is_alive(int(match[1])) and not _is_locked(entry / LOCK)
+
+
+def is_old(entry: Path) -> bool:
+    """Return whether a file or folder was last changed more than `OLD_SECONDS` ago."""
+    with suppress(OSError):
+        return time.time() - entry.stat().st_mtime > OLD_SECONDS
+    return False
 
 
 def is_alive(process_id: int) -> bool:

@@ -41,7 +41,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     if stored is not None:
         return stored
     _sweep(folder)
-    with _locked(_lock_of(folder, key)):
+    with locked(path):
         stored = _read(path)
         if stored is not None:
             return stored
@@ -89,21 +89,25 @@ def _digest(file: Path) -> bytes:
 
 def _sweep(folder: Path) -> None:
     """Delete the arrays that killed processes left unfinished, for any key. A living process, perhaps in another container, locks its key."""
-    for scratch in entries(folder):
-        lock = _lock_of(folder, scratch.stem[1:])
-        if is_abandoned(scratch) and lock.is_file():
+    for scratch in filter(is_abandoned, entries(folder)):
+        lock = _lock_of(folder / scratch.stem[1:])
+        if lock.is_file():
             with suppress(Timeout, OSError), FileLock(lock, timeout=0):
                 remove(scratch)
 
 
-def _lock_of(folder: Path, key: str) -> Path:
-    return folder / f"{key}.lock"
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock. If it cannot be created, hold none: no process can write the files there either."""
-    lock = FileLock(path)
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder in the cache. If it cannot be created, hold none: no process can write the files there either.
+
+    Args:
+        path: The folder of a key, which need not exist.
+    """
+    lock = FileLock(_lock_of(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

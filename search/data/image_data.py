@@ -164,19 +164,27 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     if not isinstance(first, np.memmap):
         return np.concatenate([first, second])
-    shape = (len(first) + len(second), *first.shape[1:])
     path = Path(str(first.filename)).with_name("train_and_validation_images.npy")
     if not path.exists():
-        if shutil.disk_usage(path.parent).free < first.nbytes + second.nbytes:
-            raise InputError(
-                f"{path.parent}: no room for a copy of the training and validation images; choose another --data-dir"
-            )
+        from winnow.search.data.cache import locked
 
-        def write(part: Path) -> None:
-            both = np.lib.format.open_memmap(part, "w+", dtype=first.dtype, shape=shape)
-            both[: len(first)], both[len(first) :] = first, second
-            both.flush()
-
-        write_whole(path, write)
+        with locked(path.parent):  # all workers of a retraining, perhaps on several nodes, need this one file
+            if not path.exists():
+                _write_joined(path, first, second)
     array: np.ndarray = np.load(path, mmap_mode="r")
     return array
+
+
+def _write_joined(path: Path, first: np.ndarray, second: np.ndarray) -> None:
+    if shutil.disk_usage(path.parent).free < first.nbytes + second.nbytes:
+        raise InputError(
+            f"{path.parent}: no room for a copy of the training and validation images; choose another --data-dir"
+        )
+
+    def write(part: Path) -> None:
+        shape = (len(first) + len(second), *first.shape[1:])
+        both = np.lib.format.open_memmap(part, "w+", dtype=first.dtype, shape=shape)
+        both[: len(first)], both[len(first) :] = first, second
+        both.flush()
+
+    write_whole(path, write)

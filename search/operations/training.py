@@ -29,7 +29,7 @@ from winnow.search.operations.checks import load_checked, require_recipe
 from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
 from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_null, read_json_lines
-from winnow.search.storage.leftovers import sweep_folder
+from winnow.search.storage.leftovers import sweep_files
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
@@ -288,7 +288,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
     if output is None:
         return None
     make_folder(output)
-    sweep_folder(output)
+    sweep_files(output, ("checkpoint.pt", "weights.pt", PREDICTIONS))
     if not keep:
         (output / "epochs.jsonl").unlink(missing_ok=True)
     write_text(output / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

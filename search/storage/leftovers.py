@@ -7,14 +7,13 @@ import os
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, remove
+from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, is_old, remove
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ PROBE = re.compile(r"\.{1,2}winnow-probe-.+")  # two dots: a test file that was 
 TEMPORARY = "winnow-"
 """Beginning of the name of every temporary folder."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-OLD_SECONDS = 600.0
-"""Age in seconds from which a folder without a process on this machine is a leftover. A newer one may belong to another machine."""
 
 
 def sweep_run(path: Path, shared: Path | None = None) -> None:
@@ -40,8 +37,11 @@ def sweep_run(path: Path, shared: Path | None = None) -> None:
         shared: The folder to which its workers write. Default: the run folder.
     """
     for root in {path, shared or path}:
-        for folder in (root, root / "checkpoints", root / "predictions", root / "report"):
+        for folder in (root, root / "checkpoints", root / "predictions"):
             sweep_folder(folder)
+    for entry in entries(path / "report"):
+        if is_old(entry) and is_abandoned(entry):  # `winnow report` holds no lock, and may run on another machine
+            remove(entry)
 
 
 def sweep_folder(folder: Path) -> None:
@@ -55,6 +55,18 @@ def sweep_folder(folder: Path) -> None:
             remove(entry)
 
 
+def sweep_files(folder: Path, names: Collection[str]) -> None:
+    """Delete what killed workers were writing to some files. The folder may be anyone's, and nothing else in it is touched.
+
+    Args:
+        folder: The folder, which need not exist.
+        names: Names of the files, which end as `OF_WORKER` says.
+    """
+    for entry in entries(folder):
+        if OF_WORKER.fullmatch(entry.name) and entry.stem[1:] in names:
+            remove(entry)
+
+
 def sweep_new_runs(parent: Path) -> None:
     """Delete unfinished run folders and test files of killed processes. Other processes may be making some at the same time.
 
@@ -64,7 +76,7 @@ def sweep_new_runs(parent: Path) -> None:
     for entry in entries(parent):
         match = NEW_RUN.fullmatch(entry.name)
         is_run = match is not None and entry.is_dir() and not is_alive(int(match[1]))
-        if (is_run or PROBE.fullmatch(entry.name)) and _is_old(entry):
+        if (is_run or PROBE.fullmatch(entry.name)) and is_old(entry):
             remove(entry)
 
 
@@ -106,7 +118,7 @@ def sweep_temporary() -> None:
     """Delete the temporary folders, of any purpose, of this user's processes that have ended."""
     folders = entries(Path(tempfile.gettempdir()))
     # Those with a dot were being made; a new one may not be locked yet.
-    unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and _is_old(folder)]
+    unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and is_old(folder)]
     sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))])
 
 
@@ -153,9 +165,3 @@ def temporary_errors(way_on: str) -> Iterator[None]:
             f"{link.filename or ' or '.join(folders)}: temporary files cannot be written ({link.strerror}); nothing is lost. "
             f"Free some space there, or set TMPDIR and RAY_TMPDIR to other folders, then: {way_on}"
         ) from error
-
-
-def _is_old(folder: Path) -> bool:
-    with suppress(OSError):
-        return time.time() - folder.stat().st_mtime > OLD_SECONDS
-    return False

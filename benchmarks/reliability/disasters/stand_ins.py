@@ -63,7 +63,7 @@ STAND_INS: dict[str, Any] = {
     # The simulated process that left a file is dead, and it was long ago.
     "winnow.reports.durable.is_alive": lambda _: False,
     "winnow.search.storage.leftovers.is_alive": lambda _: False,
-    "winnow.search.storage.leftovers._is_old": lambda _: True,
+    "winnow.reports.durable.OLD_SECONDS": float("-inf"),
     # No simulated time passes while a file is written, so a thread that beats meanwhile has nothing to do.
     "winnow.search.training.heartbeat._beating_meanwhile": nullcontext,
     "winnow.spaces.grammar.plain_yaml.load_plain": _load_plain,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from filelock import FileLock
 
 from tests.helpers.layouts import parquet_set, pictures, png, read
 from tests.helpers.tiny import CPU, figures, tiny_config
-from winnow.search.data import space_left
+from winnow.search.data import image_data, space_left
 from winnow.search.data.image_data import ImageData, joined
 from winnow.search.training import device_data
 from winnow.search.training.device_data import DeviceData
@@ -127,9 +130,32 @@ def test_what_killed_processes_left_in_the_cache_goes(no_memory: None, tmp_path:
     assert data.validation_images is not None
     both = Path(str(data.train_images.filename)).with_name(f".train_and_validation_images.npy.{process.pid}")
     both.touch()
+    os.utime(both, (time.time() - 3600,) * 2)
     whole = joined(data.train_images, data.validation_images)
     assert len(whole) == len(data.train_images) + len(data.validation_images)
     assert not both.exists()
+
+
+def test_workers_that_need_the_joined_images_at_once_write_them_once(
+    no_memory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet_set(tmp_path / "set", validation=True)
+    data = read(tmp_path)
+    train, validation = data.train_images, data.validation_images
+    assert validation is not None
+    write_whole = image_data.write_whole
+    written: list[Path] = []
+
+    def write_slowly(path: Path, write: Any) -> None:
+        written.append(path)
+        time.sleep(0.5)  # the others have looked for the file by then
+        write_whole(path, write)
+
+    monkeypatch.setattr(image_data, "write_whole", write_slowly)
+    with ThreadPoolExecutor(4) as workers:
+        wholes = list(workers.map(joined, [train] * 4, [validation] * 4))
+    assert len(written) == 1
+    assert all(np.array_equal(whole, np.concatenate([train, validation])) for whole in wholes)
 
 
 def test_a_join_that_fails_leaves_nothing(no_memory: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

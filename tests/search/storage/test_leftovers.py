@@ -30,6 +30,11 @@ def dead_process() -> int:
     return process.pid
 
 
+def age(path: Path, seconds: float = 3600) -> None:
+    """Let a file or folder be as old as this."""
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
 def test_half_written_files_of_a_run_go(tmp_path, dead_process):
     folder = create(tmp_path, "r", "r", STUDY)
     folder.report.mkdir()
@@ -47,11 +52,14 @@ def test_half_written_files_of_a_run_go(tmp_path, dead_process):
     ]
     kept = [
         folder.checkpoints / "trial-00003.pt",
-        folder.report / f".trials.parquet.{os.getpid()}",  # `winnow report` may run beside a search
+        folder.report / f".trials.parquet.{os.getpid()}",  # `winnow report` may run beside a search,
+        folder.report / f".epochs.parquet.{dead_process}",  # also on another machine
         folder.path / ".notes.of.mine",
+        folder.path / ".notes.20261130",
     ]
     for file in (*left, *kept):
         file.touch()
+    age(left[-1])
     with folder.locked():
         assert [file.name for file in left if file.exists()] == []
         assert [file.name for file in kept if not file.exists()] == []
@@ -91,17 +99,29 @@ def test_what_a_killed_write_left_goes_with_the_next_write_of_the_same_file(tmp_
     kept = tmp_path / f".epochs.parquet.{dead_process}"
     for file in (left, kept):
         file.touch()
+        age(file)
     write_text(tmp_path / "trials.parquet", "whole")
     assert {file.name for file in tmp_path.iterdir()} == {"trials.parquet", kept.name}
 
 
-def test_what_a_killed_training_left_goes(tmp_path):
+def test_what_another_machine_is_writing_stays(tmp_path, dead_process):
+    """Its process has no id here, but writes the same file in a folder that both machines reach."""
+    written = tmp_path / f".trials.parquet.{dead_process}"
+    written.touch()
+    age(written, 60)
+    write_text(tmp_path / "trials.parquet", "whole")
+    assert {file.name for file in tmp_path.iterdir()} == {"trials.parquet", written.name}
+
+
+def test_what_a_killed_training_left_goes_and_other_files_stay(tmp_path, dead_process):
     """That of `winnow train --output` or `winnow bench-recipes`."""
     names = {"checkpoint.pt", "weights.pt", "predictions.npz"}
-    for name in names:
-        (tmp_path / f".{name}.1a2b3c4d").touch()
+    foreign = {".notes.20261130", ".access.log.20261130", f".notes.{dead_process}"}  # `--output .` is allowed
+    for name in foreign | {f".{name}.1a2b3c4d" for name in names}:
+        (tmp_path / name).touch()
     fit_and_test(TrainingJob("tiny", tiny_config(epochs=1), 1), tiny_data(), CPU, tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == names | {"config.yaml", "epochs.jsonl", "result.json"}
+    written = names | {"config.yaml", "epochs.jsonl", "result.json"}
+    assert {file.name for file in tmp_path.iterdir()} == written | foreign
 
 
 def test_what_killed_exports_left_beside_their_output_goes(tmp_path, dead_process):
@@ -109,16 +129,17 @@ def test_what_killed_exports_left_beside_their_output_goes(tmp_path, dead_proces
     kept = [tmp_path / name for name in (f".my.export.{os.getpid()}", f".another.{dead_process}", ".my.export.old")]
     for folder in (left, *kept):
         (folder / "member-1").mkdir(parents=True)
+        age(folder)
     sweep_parts(tmp_path / "my.export")
     assert not left.exists()
     assert [folder.name for folder in kept if not folder.exists()] == []
 
 
 def test_run_folders_that_were_being_made_go(tmp_path, dead_process):
-    def made(pid: int, age: float) -> Path:
+    def made(pid: int, seconds: float) -> Path:
         folder = tmp_path / f".digits.{pid}-{len(os.listdir(tmp_path))}"
         (folder / "checkpoints").mkdir(parents=True)
-        os.utime(folder, (time.time() - age,) * 2)
+        age(folder, seconds)
         return folder
 
     old, new, alive = made(dead_process, 3600), made(dead_process, 1), made(os.getpid(), 3600)
@@ -130,10 +151,10 @@ def test_run_folders_that_were_being_made_go(tmp_path, dead_process):
 def test_old_test_files_go(tmp_path, place):
     """Those of a start that was killed while it checked its nodes. New ones may belong to another start."""
 
-    def made(age: float) -> Path:
+    def made(seconds: float) -> Path:
         file = tmp_path / new_probe()
         file.touch()
-        os.utime(file, (time.time() - age,) * 2)
+        age(file, seconds)
         return file
 
     old, new = made(3600), made(1)
@@ -177,11 +198,11 @@ def test_the_temporary_folder_of_a_killed_process_goes(temporary):
 def test_temporary_folders_that_were_being_made_go(temporary):
     """A new one may belong to a process that has not locked it yet."""
 
-    def made(age: float) -> Path:
-        folder = temporary / f".winnow-tune-{age:g}"
+    def made(seconds: float) -> Path:
+        folder = temporary / f".winnow-tune-{seconds:g}"
         folder.mkdir()
         (folder / ".lock").touch()
-        os.utime(folder, (time.time() - age,) * 2)
+        age(folder, seconds)
         return folder
 
     old, new = made(3600), made(1)
