@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.device_data import DeviceData
+from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.errors import StorageFailed, storage_errors
 from winnow.search.training.final_test import evaluate_test_set
 from winnow.search.training.loop import train
@@ -152,9 +153,13 @@ def fit_and_test(
     Raises:
         StorageFailed: A file in `output` cannot be written or read.
     """
+
+    def writing() -> AbstractContextManager[None]:
+        return storage_errors(str(output)) if output else nullcontext()
+
     config, seed = training.config, training.seed
     on_device = DeviceData.build(data, config.data, device, seed, training.use)
-    with storage_errors(str(output)):
+    with writing():
         lines = _open_lines(output, config, keep=state is not None)
         epochs = [figures for figures in _recorded(output) if figures["epoch"] <= state["epoch"]] if state else []
     result = None
@@ -163,18 +168,37 @@ def fit_and_test(
         epochs.append(figures)
         listener(figures)
         if lines and output:
-            with storage_errors(str(output)):
+            with writing():
                 lines.append(epoch_line("train", seed, {**figures, "batch_losses": result.batch_losses.tolist()}))
                 save(output / "checkpoint.pt", {**result.state(), "use": training.use})
     if result is None:
         return None
+    final = _final(training, data, device, on_device, result, epochs)
+    with writing():
+        if not result.diverged:
+            final |= _tested(config, data, on_device, result, epochs, output)
+        if output:
+            write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
+    return final
+
+
+def _final(
+    training: TrainingJob,
+    data: ImageData,
+    device: torch.device,
+    on_device: DeviceData,
+    result: EpochResult,
+    epochs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the final figures of a training, without those of its test."""
+    config = training.config
     summary = summarize(config.model, data.image_shape, data.num_classes)
-    final: dict[str, Any] = {
+    return {
         "name": training.name,
         "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
         "epochs": result.epoch,
         "stopped_early": result.epoch < (config.stop_after or config.epochs) and not result.diverged,
-        "seed": seed,
+        "seed": training.seed,
         "fit_validation": training.use == "retrain",
         "micro_batches": training.micro_batches,
         "wall_seconds": round(sum(figures["wall_seconds"] for figures in epochs), 3),
@@ -196,19 +220,24 @@ def fit_and_test(
             "notes": list(data.notes),
         },
     }
-    if not result.diverged:
-        weights = result.weights()
-        chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
-        kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
-        with storage_errors(str(output)) if output else nullcontext():
-            test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
-            final |= {"weights_epoch": result.weights_epoch, **kept, **test}
-            if output:
-                save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
+
+
+def _tested(
+    config: Config,
+    data: ImageData,
+    on_device: DeviceData,
+    result: EpochResult,
+    epochs: list[dict[str, Any]],
+    output: Path | None,
+) -> dict[str, Any]:
+    """Evaluate the test set, write the weights, and return the figures of the test and of the epoch whose weights were kept."""
+    weights = result.weights()
+    chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
+    kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
+    test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
     if output:
-        with storage_errors(str(output)):
-            write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
-    return final
+        save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
+    return {"weights_epoch": result.weights_epoch, **kept, **test}
 
 
 @contextmanager
