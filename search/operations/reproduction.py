@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -83,22 +83,16 @@ def bench_recipes(
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
     _make_folder(output)
     with RunFolder(output).locked():
-        todo = _todo(recipes, seeds, output)
+        with _written_to(output):
+            todo = _todo(recipes, seeds, output)
+            if not todo:
+                return write_table(output), 0
         data = _read_data(recipes, {job.recipe: job.data for job in todo}, execution.new_source, view)
-        num_failed = 0
-        if todo:
-            spaces, images = list(recipes.values()), list(data.values())
-            with execution.workers(spaces, len(todo), images, str(output.resolve())) as (ray, plan, stored):
-                view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
-                shared = dict(zip(data, stored, strict=True))
-                try:
-                    num_failed = _run(ray, todo, shared, plan, output, view.message)
-                except StorageFailed as error:
-                    raise InputError(
-                        f"--output: {error}. Finished trainings are kept: start the command again once there is room, or the folder "
-                        "is repaired"
-                    ) from error
-        return write_table(output), num_failed
+        spaces, images = list(recipes.values()), list(data.values())
+        with execution.workers(spaces, len(todo), images, str(output.resolve())) as (ray, plan, stored):
+            view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
+            with _written_to(output):
+                return _run(ray, todo, dict(zip(data, stored, strict=True)), plan, output, view.message)
 
 
 def choose(patterns: Sequence[str]) -> list[str]:
@@ -151,6 +145,18 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
 def _heartbeat(folder: Path) -> str:
     """Return the file that shows that a training is alive. It is beside the folder, which the training makes."""
     return str(folder.with_name(f".trial-{folder.name}.beat"))  # swept as the file of a trial is
+
+
+@contextmanager
+def _written_to(output: Path) -> Iterator[None]:
+    """Convert an error of the disk with the folder of the trainings to an InputError that says how to continue."""
+    try:
+        with storage_errors(str(output)):
+            yield
+    except StorageFailed as error:
+        raise InputError(
+            f"--output: {error}. Finished trainings are kept: start the command again once there is room, or the folder is repaired"
+        ) from error
 
 
 def _make_folder(output: Path) -> None:
@@ -244,7 +250,8 @@ def _run(
     plan: ResourcePlan,
     output: Path,
     listener: Callable[[str], None],
-) -> int:
+) -> tuple[Path, int]:
+    """Run the trainings, which are one at least, and return the path of the table and the number of trainings that failed."""
     items = deque(
         (job, (data[job.data].reference, job.training, str(job.folder.resolve()), plan.device, plan.threads))
         for job in jobs
@@ -268,19 +275,17 @@ def _run(
                 result = {"status": outcome.status, "error": outcome.text} if failed else outcome
                 if result["status"] == STORAGE_FAILED:
                     raise StorageFailed(result["error"])
-                with storage_errors(str(output)):
-                    lines.append(_line(job, result))
+                lines.append(_line(job, result))
                 if _counts(result):
                     write_training(job.folder)
                 num_failed += not _counts(result)
                 listener(
                     f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"
                 )
-                with storage_errors(str(output)):
-                    write_table(output)
+                table = write_table(output)
     finally:
         lines.close()
-    return num_failed
+    return table, num_failed
 
 
 def _epochs_done(job: _Job) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,6 +127,36 @@ def test_a_worker_without_room_on_the_disk_ends_the_trainings(tmp_path: Path, mo
     assert (tmp_path / "results.jsonl").read_text() == ""
 
 
+@pytest.mark.parametrize(
+    ("refused", "is_trained"), [("JsonLines", True), ("JsonLines", False), ("write_table", True), ("run_tasks", False)]
+)
+def test_a_full_disk_is_told_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str, is_trained: bool
+) -> None:
+    """Whether the driver writes what it finds, the results or the table, or a sign of life in place of a training."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(reproduction, refused, refuse)
+    monkeypatch.setattr(reproduction, "_read_data", lambda recipes, keys, *_: dict.fromkeys(keys.values()))
+    if is_trained:  # and its line is missing
+        folder = tmp_path / "cifar100-a1-s0"
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps(result("cifar100-a1", 0, 0.5)))
+    plan: Any = SimpleNamespace(per_trial={"cpu": 1, "gpu": 0}, device="cpu", threads=1, explanation="")
+    execution: Any = SimpleNamespace(
+        devices=SimpleNamespace(check_one_gpu=lambda command: None),
+        connected=lambda: execution,
+        view=SimpleNamespace(message=lambda text: None),
+        new_source=None,
+        workers=lambda *_: nullcontext((None, plan, [SharedData(None)])),
+    )
+    message = rf"^--output: {os.strerror(errno.ENOSPC)}: {tmp_path}\. Finished trainings are kept: start the command again"
+    with pytest.raises(InputError, match=message):
+        reproduction.bench_recipes(["cifar100-a1"], [], seeds=1, output=tmp_path, execution=execution)
+
+
 def test_one_seed_has_no_interval_and_failures_are_named() -> None:
     rows = recipe_rows(
         [result("cifar100-a2", 0, 0.5), {"recipe": "cifar100-a2", "seed": 1, "status": "diverged"}], Path()
@@ -177,7 +209,10 @@ def test_a_training_gives_signs_of_life_where_the_driver_looks(tmp_path: Path, m
     monkeypatch.setattr(reproduction, "run_tasks", run_tasks)
     job.folder.parent.mkdir()
     plan: Any = SimpleNamespace(per_trial={"cpu": 1, "gpu": 0}, device="cpu", threads=1)
-    assert reproduction._run(None, [job], {"images": SharedData(None)}, plan, job.folder.parent, lambda _: None) == 1
+    _, num_failed = reproduction._run(
+        None, [job], {"images": SharedData(None)}, plan, job.folder.parent, lambda _: None
+    )
+    assert num_failed == 1
     assert [process_of(sign) for sign in signs] == [os.getpid()]
     assert not list(job.folder.parent.glob(".*"))
 
