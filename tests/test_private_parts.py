@@ -21,7 +21,7 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | a stand-in for `torch._dynamo` | ray_backend/lean_imports.py | here |
 | the parts of `TPESampler` | samplers/optuna_samplers.py | search/samplers/test_tpe.py |
 | samplers read a study by `get_all_trials` alone | samplers/study_view.py | here |
-| `JournalFileOpenLock.acquire` and `.release` | study/record.py | here |
+| `JournalFileOpenLock.acquire` and `.release` | study/journal_file.py | here |
 | operations of Optuna's journal | reports/reading/journal.py | here, and reports/test_journal.py |
 | `_Fanova` | reports/tables/importance.py | reports/test_tables.py |
 """

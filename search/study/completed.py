@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.record import open_study
+from winnow.search.study.journal_file import open_study
 from winnow.search.study.space_changes import History
 from winnow.spaces.fronts import front
 from winnow.spaces.space import Space

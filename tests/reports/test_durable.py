@@ -21,7 +21,7 @@ from winnow.reports.reading import parquet_reader
 from winnow.reports.tables.prediction_files import COLUMNS, write_predictions
 from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder, create, write_text
-from winnow.search.study.record import open_study
+from winnow.search.study.journal_file import open_study
 from winnow.search.winners.exporting import _whole
 from winnow.spaces.errors import InputError
 
