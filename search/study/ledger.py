@@ -6,7 +6,6 @@ open trials and the state of the sampler are rebuilt from them at every start.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from winnow.search.study.epoch_times import EpochTimes
 from winnow.search.study.gain_rule import GainRule
 from winnow.search.study.goal import Goal
 from winnow.search.study.paused import PausedTrials
-from winnow.search.study.record import ending, open_trial
+from winnow.search.study.record import ending
 from winnow.search.study.space_changes import OUTSIDE, History
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trial_book import TrialBook
@@ -189,17 +188,18 @@ class Ledger(TrialBook):
         return assignment
 
     def _record_epoch(self, trial: OpenTrial, report: dict[str, Any]) -> bool:
-        number, epoch, value = trial.assignment.number, report["epoch"], self._record.value_of(trial, report)
+        number, epoch = trial.assignment.number, report["epoch"]
+        objectives = self._record.objectives_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
-        self.scheduler.note_figures(number, self._record.metrics_of(trial, report))
-        continues = self._may_continue(number, report, value) and not report["last"]
+        self.scheduler.note_figures(number, self._record.figures_of(objectives, epoch))
+        continues = self._may_continue(number, report, objectives) and not report["last"]
         excess = self._times.excess(number, report)
-        ends = report["last"] or not math.isfinite(value) or not self._paused.possible or excess is not None
+        ends = report["last"] or not objectives or not self._paused.possible or excess is not None
         decision = "continue" if continues and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)
-        line = self._record.write_epoch("search", trial, report, rung=rung, decision=decision)
+        line = self._record.write_epoch("search", trial, report, objectives, rung=rung, decision=decision)
         self.gain.note_epoch(line)
-        self._notify("epoch", trial, record=line, value=value)
+        self._notify("epoch", trial, record=line, value=self._record.value_of(objectives))
         if decision == "pause":
             self._paused.numbers.add(number)
             self._notify("paused", trial)
@@ -209,22 +209,23 @@ class Ledger(TrialBook):
             return not self.winding_down and self._audit.continues_at_worker(number)
         return continues and not self.winding_down
 
-    def _may_continue(self, number: int, report: Mapping[str, Any], value: float) -> bool:
+    def _may_continue(self, number: int, report: Mapping[str, Any], objectives: Mapping[str, float]) -> bool:
         epoch = report["epoch"]
-        if math.isfinite(value):
+        if objectives:
+            value = self._record.value_of(objectives)
             return self.scheduler.judge(number, epoch, value) or self.goal.must_complete(number)
         # A metric may have no value in an epoch, which matters only where the trial is compared with others.
         return not (report["diverged"] or self.scheduler.compares(number, epoch))
 
     def _end_after(self, trial: OpenTrial, line: Mapping[str, Any], excess: str | None) -> None:
         """End a trial after the epoch in `line`; `excess` describes the limit that it exceeded, if any."""
-        status = ending(line, self._record.value_of(trial, line))
+        status = ending(line, trial.objectives.get(line["epoch"], {}))
         if excess is None or status == TrialStatus.DIVERGED:
             error = self._record.no_value(line) if status == TrialStatus.FAILED else None
             # A metric that has a value for other networks has no bug that every further trial would meet.
             self._end(trial, status, error=error, may_be_bug=not self._any_value)
             if status == TrialStatus.COMPLETED:
-                self.gain.note_completed(trial.values[trial.epoch])
+                self.gain.note_completed(self._record.value_of(trial.objectives[trial.epoch]))
         else:
             self.scheduler.forget(trial.assignment.number)
             self._end(trial, TrialStatus.INFEASIBLE, reason=excess)
@@ -268,7 +269,7 @@ class Ledger(TrialBook):
         if frozen.state.is_finished():
             self._tally.add(number, TrialStatus(attrs["status"]), frozen.value if inside else None, attrs["config"])
             return
-        self._open[number] = open_trial(frozen, self.settings.further_metrics)
+        self._open[number] = self._record.open_trial(frozen)
         if not inside:
             self._end(self._open[number], TrialStatus.STOPPED, reason=OUTSIDE)
 
@@ -278,8 +279,9 @@ class Ledger(TrialBook):
         for trial, line, is_new in self._record.catch_up(self._open):
             number, epoch = line["trial"], line["epoch"]
             if is_new:
-                self.scheduler.note_figures(number, self._record.metrics_of(trial, line))
-                self.scheduler.record(number, epoch, trial.values[epoch])
+                objectives = trial.objectives[epoch]
+                self.scheduler.note_figures(number, self._record.figures_of(objectives, epoch))
+                self.scheduler.record(number, epoch, self._record.value_of(objectives))
             decisions[number] = line["decision"]
             excess = self._times.excess(number, line)
             if line["decision"] == "stop" and epoch >= trial.epoch:

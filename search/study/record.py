@@ -50,8 +50,7 @@ class Record:
 
     def __init__(self, folder: RunFolder, settings: Settings) -> None:
         self.folder = folder
-        self._objective = settings.objective
-        self._metrics = settings.further_metrics
+        self._metrics = settings.metrics
         guard = WriteGuard()
         self._journal, self._storage, self.study = open_study(folder, settings.direction, guard)
         self._study_id = self._storage.get_study_id_from_name(STUDY_NAME)
@@ -73,6 +72,19 @@ class Record:
             )
         return trials
 
+    def open_trial(self, frozen: FrozenTrial) -> OpenTrial:
+        """Return a trial of the study in the form in which the ledger continues it, with the same number and seed."""
+        attrs = frozen.user_attrs
+        epoch = max(frozen.intermediate_values, default=0)
+        pieces = attrs.get("micro_batches", 1)
+        assignment = Assignment(frozen.number, attrs["seed"], attrs["config"], epoch, attrs["source"], pieces)
+        first, *further = self._metrics
+        objectives = {
+            each: {first: value, **{name: attrs[attribute(name, each)] for name in further}}
+            for each, value in frozen.intermediate_values.items()
+        }
+        return OpenTrial(assignment, epoch, objectives, attrs.get("worker_losses", 0))
+
     def create(self, number: int, trial: FrozenTrial) -> None:
         """Add a new trial. `commit_trials` puts it on the disk.
 
@@ -84,28 +96,40 @@ class Record:
             trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         assert self._storage.get_trial_number_from_id(trial_id) == number
 
-    def value_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> float:
-        """Return the value of a trial after an epoch: the objective of the weights kept so far.
+    def objectives_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> dict[str, float]:
+        """Return the objectives of a trial after an epoch that are metrics: those of the weights kept so far.
 
-        Rungs, sampler, ledger and tables all use this value. It is the value of the epoch itself,
+        Rungs, sampler, ledger and tables all use these values. They are the values of the epoch itself,
         unless `weights` keeps the best.
 
         Args:
-            trial: The open trial, with the values of its earlier epochs.
+            trial: The open trial, with the objectives of its earlier epochs.
             report: The figures of the epoch.
 
         Returns:
-            The objective; NaN if the training diverged, or if a metric among the objectives is not a finite number for these weights.
+            Values by the names in `Settings.metrics`; empty if the training diverged, or if one of them is not a finite number for
+            these weights.
         """
         if report["diverged"]:
-            return math.nan
-        kept = report.get("weights_epoch", report["epoch"])
-        if kept in trial.values:  # that epoch's own value: its weights were kept when it was recorded
-            return trial.values[kept]
-        own = [
-            math.nan if report.get(name) is None else float(report[name]) for name in (self._objective, *self._metrics)
-        ]
-        return own[0] if all(map(math.isfinite, own)) else math.nan
+            return {}
+        kept = _kept_epoch(report)
+        if kept in trial.objectives:  # that epoch's own: its weights were kept when it was recorded
+            return trial.objectives[kept]
+        own = {name: math.nan if report.get(name) is None else float(report[name]) for name in self._metrics}
+        return own if all(map(math.isfinite, own.values())) else {}
+
+    def value_of(self, objectives: Mapping[str, float]) -> float:
+        """Return the first objective, by which trials are ranked; NaN if there are no values."""
+        return objectives.get(self._metrics[0], math.nan)
+
+    def figures_of(self, objectives: Mapping[str, float], epoch: int) -> dict[str, float]:
+        """Return the objectives besides the first one by the attributes that hold them in the study.
+
+        Args:
+            objectives: The objectives of a trial after an epoch, from `objectives_of`.
+            epoch: The epoch.
+        """
+        return {attribute(name, epoch): objectives[name] for name in self._metrics[1:] if objectives}
 
     def no_value(self, line: Mapping[str, Any]) -> str:
         """Return the error of a trial that ends because an objective has no value.
@@ -113,37 +137,17 @@ class Record:
         Args:
             line: The line of its last epoch.
         """
-        epoch = line.get("weights_epoch", line["epoch"])
         return (
-            f"{' or '.join((self._objective, *self._metrics))} has no value for the weights of epoch {epoch}: it is not a finite number "
+            f"{' or '.join(self._metrics)} has no value for the weights of epoch {_kept_epoch(line)}: it is not a finite number "
             "there, so the trial cannot be compared with others"
         )
-
-    def metrics_of(self, trial: OpenTrial, report: Mapping[str, Any]) -> dict[str, float]:
-        """Return the metrics of a trial after an epoch that are objectives besides the first one, of the weights kept so far.
-
-        Args:
-            trial: The open trial, with the metrics of its earlier epochs.
-            report: The figures of the epoch.
-
-        Returns:
-            Values by the attributes that hold them in the study; empty if `value_of` is NaN.
-        """
-        epoch = report["epoch"]
-        kept = self._kept_metrics(trial, report)
-        return {attribute(name, epoch): value for name, value in kept.items()}
-
-    def _kept_metrics(self, trial: OpenTrial, report: Mapping[str, Any]) -> dict[str, float]:
-        if not self._metrics or not math.isfinite(self.value_of(trial, report)):
-            return {}
-        kept = report.get("weights_epoch", report["epoch"])
-        return trial.metrics[kept] if kept in trial.metrics else {name: float(report[name]) for name in self._metrics}
 
     def write_epoch(
         self,
         phase: str,
         trial: OpenTrial,
         report: Mapping[str, Any],
+        objectives: dict[str, float],
         *,
         rung: int | None = None,
         decision: str | None = None,
@@ -152,33 +156,33 @@ class Record:
 
         Args:
             phase: `search` or `audit`.
-            trial: The trial; in phase `search` its epoch and values are updated.
+            trial: The trial; in phase `search` its epoch and objectives are updated.
             report: The figures of the epoch.
+            objectives: The objectives of the trial after the epoch, from `objectives_of`.
             rung: Index of the rung at the epoch. Default: there is none.
             decision: `continue`, `pause` or `stop`. Default: nothing was decided.
 
         Returns:
             The line.
         """
-        value, assignment = self.value_of(trial, report), trial.assignment
+        assignment = trial.assignment
         line = epoch_line(phase, assignment.seed, report, trial=assignment.number, rung=rung, decision=decision)
         self._lines.add(line)
         if phase == "search" and not line["diverged"]:
-            self._write_values(trial, report, value)
+            self._write_objectives(trial, line["epoch"], objectives)
         return line
 
-    def _write_values(self, trial: OpenTrial, report: Mapping[str, Any], value: float) -> None:
-        """Make the second write of an epoch. The value comes last: once it is in the study, the epoch counts as recorded.
+    def _write_objectives(self, trial: OpenTrial, epoch: int, objectives: dict[str, float]) -> None:
+        """Make the second write of an epoch. The first objective comes last: once it is in the study, the epoch counts as recorded.
 
-        An epoch without a value counts, but the study has nothing of it.
+        An epoch without values counts, but the study has nothing of it.
         """
-        epoch = report["epoch"]
-        if math.isfinite(value):
-            self.write_attrs(trial.assignment.number, **self.metrics_of(trial, report))
-            self._storage.set_trial_intermediate_value(self._trial_id(trial.assignment.number), epoch, value)
-        trial.metrics[epoch] = self._kept_metrics(trial, report)
+        if objectives:
+            number = trial.assignment.number
+            self.write_attrs(number, **self.figures_of(objectives, epoch))
+            self._storage.set_trial_intermediate_value(self._trial_id(number), epoch, self.value_of(objectives))
         trial.epoch = epoch
-        trial.values[epoch] = value
+        trial.objectives[epoch] = objectives
 
     def write_attrs(self, number: int, **attrs: Any) -> None:
         """Set attributes of a trial. Those that are None are skipped.
@@ -223,20 +227,20 @@ class Record:
             open_trials: The open trials, by number. The caller may end a trial while it iterates.
 
         Yields:
-            An open trial, one of its lines, and whether the value of that line was only now written to the study.
+            An open trial, one of its lines, and whether the objectives after that line were only now written to the study.
         """
         for line in read_json_lines(self.folder.epochs):
             not_before(line.get("time", 0.0))
             trial = open_trials.get(line.get("trial", -1))
             if trial is None or line.get("phase") != "search":
                 continue
-            value = self.value_of(trial, line)
+            objectives = self.objectives_of(trial, line)
             is_next = line["epoch"] == trial.epoch + 1 and not line["diverged"]
             if is_next:
-                self._write_values(trial, line, value)
+                self._write_objectives(trial, line["epoch"], objectives)
             else:
-                trial.values.setdefault(line["epoch"], value)  # of an epoch without a value
-            yield trial, line, is_next and math.isfinite(value)
+                trial.objectives.setdefault(line["epoch"], objectives)  # of an epoch without values
+            yield trial, line, is_next and bool(objectives)
 
     def commit(self) -> None:
         """Put everything recorded since the last commit on the disk.
@@ -267,7 +271,7 @@ class Record:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
-def ending(line: Mapping[str, Any], value: float) -> TrialStatus:
+def ending(line: Mapping[str, Any], objectives: Mapping[str, float]) -> TrialStatus:
     """Return the status with which a trial ends after the epoch in this line.
 
     A trial that trained its last epoch is completed, whatever the scheduler decided. A trial without a value where it needs one
@@ -275,25 +279,16 @@ def ending(line: Mapping[str, Any], value: float) -> TrialStatus:
 
     Args:
         line: The line of the epoch.
-        value: The value of the trial after the epoch, from `Record.value_of`.
+        objectives: The objectives of the trial after the epoch, from `Record.objectives_of`.
     """
     if line["diverged"]:
         return TrialStatus.DIVERGED
-    if not math.isfinite(value):
+    if not objectives:
         return TrialStatus.FAILED
     return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
 
 
-def open_trial(frozen: FrozenTrial, metrics: Sequence[str] = ()) -> OpenTrial:
-    """Return a trial of the study in the form in which the ledger continues it, with the same number and seed.
-
-    Args:
-        frozen: The trial in the study.
-        metrics: The objectives besides the first one that are metrics. Default: there are none.
-    """
-    values, attrs = dict(frozen.intermediate_values), frozen.user_attrs
-    epoch = max(values, default=0)
-    pieces = attrs.get("micro_batches", 1)
-    assignment = Assignment(frozen.number, attrs["seed"], attrs["config"], epoch, attrs["source"], pieces)
-    by_epoch = {each: {name: attrs[attribute(name, each)] for name in metrics} for each in values}
-    return OpenTrial(assignment, epoch, values, attrs.get("worker_losses", 0), by_epoch)
+def _kept_epoch(report: Mapping[str, Any]) -> int:
+    """Return the epoch whose weights a training keeps after the epoch of a report."""
+    kept: int = report.get("weights_epoch", report["epoch"])
+    return kept

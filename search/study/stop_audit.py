@@ -18,7 +18,7 @@ from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.failure_policy import Failures
-from winnow.search.study.record import Record, ending, open_trial
+from winnow.search.study.record import Record, ending
 from winnow.search.study.trials import Assignment, Event, OpenTrial
 from winnow.spaces.trial_status import TrialStatus
 
@@ -111,15 +111,16 @@ class Audit:
             return False
         if report["epoch"] <= trial.epoch:
             return True
-        value = self._record.value_of(trial, report)
-        line = self._record.write_epoch("audit", trial, report)
-        trial.epoch, trial.values[report["epoch"]] = report["epoch"], value
+        objectives = self._record.objectives_of(trial, report)
+        value = self._record.value_of(objectives)
+        line = self._record.write_epoch("audit", trial, report, objectives)
+        trial.epoch, trial.objectives[report["epoch"]] = report["epoch"], objectives
         self._notify("epoch", trial, record=line, value=value)
         if not (line["diverged"] or line["last"]):
             return True
         del self._open[number]
         self._discard(number)
-        self._notify("audited", trial, status=ending(line, value), value=value)
+        self._notify("audited", trial, status=ending(line, objectives), value=value)
         return False
 
     def lose_worker(self, number: int, began: bool = True) -> None:
@@ -151,12 +152,12 @@ class Audit:
             # The ledger has already added the trials whose end the study did not hold yet.
             was_stopped = frozen.state.is_finished() and frozen.user_attrs.get("status") == TrialStatus.STOPPED
             if was_stopped and self.is_audited(frozen.number) and frozen.number not in self._open:
-                self.add(open_trial(frozen))
+                self.add(self._record.open_trial(frozen))
         for line in read_json_lines(self._folder.epochs):
             trial = self._open.get(line.get("trial", -1))
             if trial is None or line.get("phase") != "audit":
                 continue
-            trial.values[line["epoch"]] = self._record.value_of(trial, line)
+            trial.objectives[line["epoch"]] = self._record.objectives_of(trial, line)
             trial.epoch = max(trial.epoch, line["epoch"])
             if line.get("last") or line.get("diverged"):
                 del self._open[line["trial"]]

@@ -83,9 +83,8 @@ class TrialBook:
     def close(self) -> None:
         try:
             self.commit()
-            storage.sync(
-                storage.join(self.folder.shared, "checkpoints")
-            )  # perhaps no later start would delete them again
+            # Otherwise a power failure could bring deleted checkpoints back, and perhaps no later start would delete them again.
+            storage.sync(storage.join(self.folder.shared, "checkpoints"))
         finally:
             self._record.close()
 
@@ -173,7 +172,7 @@ class TrialBook:
             may_be_bug: Whether the search ends if several trials end with this error. Default: True.
         """
         number = trial.assignment.number
-        value = trial.values[trial.epoch] if status == TrialStatus.COMPLETED else None
+        value = self._record.value_of(trial.objectives[trial.epoch]) if status == TrialStatus.COMPLETED else None
         self._record.end(number, status, value, error=error, reason=reason)
         del self._open[number]
         self._tally.add(number, status, value, trial.assignment.config)

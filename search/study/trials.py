@@ -47,16 +47,14 @@ class OpenTrial:
     Attributes:
         assignment: The assignment of its current or last worker.
         epoch: Its last recorded epoch; 0 before the first.
-        values: Objective by epoch; NaN for an epoch without a value.
+        objectives: `Settings.metrics` by epoch, each by its name, of the weights kept so far; empty for an epoch without values.
         losses: How often its worker was lost.
-        metrics: `Settings.further_metrics` by epoch, each by its name; like `values` they are of the weights kept so far.
     """
 
     assignment: Assignment
     epoch: int = 0
-    values: dict[int, float] = field(default_factory=dict)
+    objectives: dict[int, dict[str, float]] = field(default_factory=dict)
     losses: int = 0
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @property
     def continued(self) -> Assignment:
