@@ -117,12 +117,8 @@ class HangWatch(NotPickled, tune.Callback):
         for trial, silence in list(self._running.values()):
             if (message := silence.overdue(self.timeout)) is not None:
                 self._end(trial, message)
-            elif self._ledger.winding_down and self._is_silent(silence):
+            elif self._ledger.winding_down and silence.is_silent(self._patience, self._interval):
                 self._give_up(trial)
-
-    def _is_silent(self, silence: Silence) -> bool:
-        # The second look is a fresh one: a sign may have come since the last.
-        return all(silence.seconds(interval) > self._patience for interval in (self._interval, 0.0))
 
     def _end(self, trial: Trial, error: str) -> None:
         self._ledger.record(_number(trial), {"status": TrialStatus.TIMED_OUT, "error": error})

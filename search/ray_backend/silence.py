@@ -109,11 +109,20 @@ class Silence:
         Raises:
             OSError: The heartbeat cannot be written from here. Then a living training cannot give a sign either.
         """
-        silent, allowed = self.seconds(seconds_between_looks(limit)), self.allowed(limit)
-        if silent <= allowed or self.seconds(0.0) <= allowed:  # there may be a sign since the last look
+        allowed = self.allowed(limit)
+        if not self.is_silent(allowed, seconds_between_looks(limit)):
             return None
         write_beat(self._heartbeat, self.beat or b"")
-        return hung(silent, allowed, limit)
+        return hung(self._now() - self._seen, allowed, limit)
+
+    def is_silent(self, allowed: float, interval: float) -> bool:
+        """Return whether the last sign of life is longer ago than allowed. That is decided by a fresh look.
+
+        Args:
+            allowed: Seconds for which the training may be silent.
+            interval: Minimum number of seconds between two reads of the heartbeat while it is not silent for longer.
+        """
+        return self.seconds(interval) > allowed and self.seconds(0.0) > allowed
 
     def seconds(self, interval: float) -> float:
         """Return the seconds since the last sign of life.
