@@ -143,9 +143,8 @@ class MeasuredDevice:
         Raises:
             NotMeasured: One of the processes failed or took too long.
         """
-        from winnow.search.ray_backend.tasks import (
-            run_in_sound_process,
-        )  # imports Ray, which a GPU machine may not have
+        # Imports Ray, which a GPU machine may not have.
+        from winnow.search.ray_backend.tasks import run_in_sound_process
 
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))

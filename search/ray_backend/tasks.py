@@ -145,12 +145,8 @@ def run_tasks(
                 try:
                     result = ray.get(reference)
                 except ray.exceptions.RayError as error:
-                    if running.displaced:
-                        again.append(running)
-                        continue
-                    result = Failed(TrialStatus.TIMED_OUT, running.hung) if running.hung else _loss(ray, error, running)
-                    is_lost = result is not None and result.status in run_again
-                    if result is None or (is_lost and running.losses.lost(epoch(running.item))):
+                    result = _loss(ray, error, running)
+                    if result is None or (result.status in run_again and running.losses.lost(epoch(running.item))):
                         again.append(running)
                         continue
                 yield running.item, result
@@ -195,7 +191,11 @@ def _kill_hung(ray: Any, waiting: dict[Any, _Running[Item]], limit: float) -> No
 
 
 def _loss(ray: Any, error: Exception, running: _Running[Item]) -> Failed | None:
-    """Return the result for a task that lost its process; None if the task had not begun. Any other error is raised again."""
+    """Return the result for a task that lost its process; None if it runs again in any case. Any other error is raised again."""
+    if running.displaced:
+        return None
+    if running.hung:
+        return Failed(TrialStatus.TIMED_OUT, running.hung)
     from winnow.search.training.process_state import SpoiledProcess
 
     if isinstance(error, ray.exceptions.OutOfMemoryError):
