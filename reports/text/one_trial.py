@@ -65,7 +65,10 @@ def trial_facts(run: RunData, number: int) -> Row:
 
 
 def show_trial(
-    run: RunData, console: Console, number: int, prints_of: Callable[[str], str | None] = lambda training: None
+    run: RunData,
+    console: Console,
+    number: int,
+    prints_of: Callable[[int, str | None], str | None] = lambda trial, retraining: None,
 ) -> None:
     """Print the result of `trial_facts`.
 
@@ -73,15 +76,15 @@ def show_trial(
         run: The run.
         console: Console to print to.
         number: Number of the trial.
-        prints_of: Returns the place of what a model printed in a training, such as `trial-00007`; None if there is none. Default:
-            no place is named.
+        prints_of: Returns the place of what a model printed, given the number of the trial, and for a retraining its
+            `retraining_stem`; None if there is none. Default: no place is named.
     """
     facts = trial_facts(run, number)
     console.print(f"[bold]trial {number}[/bold] of {rich_text(run.name)}")
     for key in (*FACTS, *(name for name in run.further if name not in COSTS), *COSTS):
         if facts[key] is not None:
             console.print(f"{key:<17} {rich_text(_fact(run, key, facts[key]))}", highlight=False)
-    _name_prints(console, prints_of(f"trial-{number:05d}"))
+    _name_prints(console, prints_of(number, None))
     if facts["error"]:
         console.print(f"[red]error[/red]\n{rich_text(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
@@ -90,8 +93,7 @@ def show_trial(
         console.print(warning, highlight=False)
     for line in facts["retrains"]:
         console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
-        stem = retraining_stem(number, line["seed"], line["baseline"])
-        _name_prints(console, prints_of(f"retraining-{stem}"))
+        _name_prints(console, prints_of(number, retraining_stem(number, line["seed"], line["baseline"])))
     if facts["retrains"]:
         warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] == number]
         for text in filter(None, [wording.largest_class_text(run, "test"), *warnings]):

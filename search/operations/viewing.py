@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow import reports
 from winnow.search.storage.remote import is_uri, join, without_secrets
-from winnow.search.storage.run_folder import open_run
+from winnow.search.storage.run_folder import open_run, prints_name, retraining_prints_name
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,9 +58,10 @@ def show(
         show_run(data, console, top, Chosen(trials, named_columns(data.trials, where, sort), sort))
 
 
-def _prints_of(run: RunData, training: str) -> str | None:
+def _prints_of(run: RunData, trial: int, retraining: str | None) -> str | None:
     """Return the path of what a model printed in a training, or None if there is none; a URI is returned without asking there."""
-    where = join(str(run.study.get("storage") or run.path), "checkpoints", f"{training}.log")
+    name = prints_name(trial) if retraining is None else retraining_prints_name(retraining)
+    where = join(str(run.study.get("storage") or run.path), "checkpoints", name)
     if is_uri(where):
         return f"{without_secrets(where)} (if anything was printed)"
     return where if Path(where).is_file() else None

@@ -159,6 +159,11 @@ def prints_name(number: int) -> str:
     return f"{trial_name(number)}.log"
 
 
+def retraining_prints_name(stem: str) -> str:
+    """Return the name of the file with the printed output of a retraining, next to its checkpoint: `retraining-t7-s123.log`."""
+    return f"retraining-{stem}.log"
+
+
 def heartbeat_name(number: int) -> str:
     """Return the name of the file that shows that a trial is alive, next to its checkpoint: `.trial-00007.beat`."""
     return f".{trial_name(number)}.beat"

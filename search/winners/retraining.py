@@ -22,7 +22,7 @@ from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.run_folder import RunFolder, retraining_prints_name
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.training.errors import STORAGE_FAILED, Failed, RankLost, failure, release_memory, storage_errors
 from winnow.search.training.heartbeat import beating
@@ -31,6 +31,7 @@ from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
+    from winnow.search.ray_backend.late_nodes import NodeWatch
     from winnow.search.resources.plan import ResourcePlan
     from winnow.search.training.ranks import Team
 
@@ -70,29 +71,20 @@ def retrain(
     done = {(line["trial"], line["seed"]) for line in recorded}
     seeds = [seed_of(settings, index) for index in range(settings.retrain.seeds)]
     predictions = storage.join(folder.shared, "predictions")
-    todo = deque(
-        ((c, seed), (data, c, seed, job, predictions))
-        for seed in seeds
-        for c in candidates
-        if (c.trial, seed) not in done
-    )
+
+    def task(candidate: Candidate, seed: int) -> tuple[tuple[Candidate, int], tuple[Any, ...]]:
+        return (candidate, seed), (data, candidate, seed, job, predictions)
+
+    todo = deque(task(c, seed) for seed in seeds for c in candidates if (c.trial, seed) not in done)
     num_todo = len(todo)
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
-    nodes = None
-    if data.checked_nodes is not None and plan.ranks == 1:
-        from winnow.search.ray_backend.late_nodes import NodeWatch
 
-        images = [(data.reference, data.fingerprint)]
-        nodes = NodeWatch(
-            ray,
-            data.checked_nodes,
-            images,
-            job.checkpoints,
-            job.device,
-            lambda text: progress(num_done, num_todo, text),
-        )
-    progress(0, num_todo, "")
+    def say(text: str) -> None:
+        progress(num_done, num_todo, text)
+
+    nodes = _node_watch(ray, data, job, say) if plan.ranks == 1 else None
+    say("")
     try:
         with closing(
             run_tasks(
@@ -103,7 +95,7 @@ def retrain(
                 plan.concurrent if plan.ranks > 1 else None,
                 epoch=lambda item: _epochs_done(job, *item),
                 hangs=Hangs(lambda item: _heartbeat(job, *item), limit(settings.trial_timeout, _longest_epoch(folder))),
-                say=lambda text: progress(num_done, num_todo, text),
+                say=say,
                 nodes=nodes,
             )
         ) as ended:
@@ -112,8 +104,7 @@ def retrain(
                 if result["status"] == STORAGE_FAILED:
                     raise OSError(result["error"])
                 if result["status"] == TrialStatus.OUT_OF_MEMORY and candidate.micro_batches == 1:
-                    in_pieces = replace(candidate, micro_batches=MICRO_BATCHES)
-                    todo.append(((in_pieces, seed), (data, in_pieces, seed, job, predictions)))
+                    todo.append(task(replace(candidate, micro_batches=MICRO_BATCHES), seed))
                     continue
                 for record in curve:
                     epochs.append(record)
@@ -122,7 +113,7 @@ def retrain(
                 storage.delete(_checkpoint(job, candidate, seed))
                 num_done += 1
                 tell(candidate, result, curve)
-                progress(num_done, num_todo, f"{candidate.label}, seed {seed}: {_outcome(result)}")
+                say(f"{candidate.label}, seed {seed}: {_outcome(result)}")
         storage.sync(job.checkpoints)  # otherwise a power failure could bring deleted checkpoints back
     finally:
         lines.close()
@@ -130,6 +121,16 @@ def retrain(
         if nodes is not None:
             nodes.close()
     return num_done
+
+
+def _node_watch(ray: Any, data: SharedData, job: Job, say: Callable[[str], None]) -> NodeWatch | None:
+    """Return the watch over the nodes of a cluster, so that those that join run trainings too; None on this machine."""
+    if data.checked_nodes is None:
+        return None
+    from winnow.search.ray_backend.late_nodes import NodeWatch
+
+    images = [(data.reference, data.fingerprint)]
+    return NodeWatch(ray, data.checked_nodes, images, job.checkpoints, job.device, say)
 
 
 def retrain_one(
@@ -156,7 +157,7 @@ def retrain_one(
     curve: list[dict[str, Any]] = []
     stem = _stem(candidate, seed)
     arguments = {"candidate": candidate, "seed": seed, "job": job, "predictions": predictions, "stem": stem}
-    prints = storage.join(job.checkpoints, f"retraining-{stem}.log")
+    prints = storage.join(job.checkpoints, retraining_prints_name(stem))
     figures: dict[str, Any] = {}
     try:
         with printing_to(prints):
