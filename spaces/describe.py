@@ -18,7 +18,6 @@ from winnow.spaces.grammar.nodes import Fixed as FixedNode
 from winnow.spaces.grammar.nodes import Group as GroupNode
 from winnow.spaces.grammar.problems import show_value
 from winnow.spaces.schema.objectives import name_of
-from winnow.spaces.schema.search import DEFAULT_TOP
 from winnow.spaces.shapes import known_image_shape
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import ProbeTrial
@@ -153,7 +152,7 @@ def _settings_lines(space: Space) -> list[str]:
     if space.is_recipe:
         return []
     settings, retrain = space.settings, space.retrain
-    top = retrain.top if settings.objectives else retrain.top or DEFAULT_TOP
+    top = retrain.top if settings.objectives else retrain.num_wanted
     retrained = "the whole front" if top is None else f"the best {top}"
     lines = [
         f"search: {settings.trials} trials of up to {space.max_epochs} epochs, {settings.ranked_by[0]}, sampler {settings.sampler}",

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from winnow.search.schedulers.asha import Asha
 from winnow.search.settings import Settings, rung_epochs
 from winnow.spaces.samplers import spec_of
-from winnow.spaces.schema.search import DEFAULT_TOP
 
 if TYPE_CHECKING:
     from winnow.search.training.speed_probe import Measured
@@ -162,7 +161,7 @@ def _simulate(settings: Settings, num: int, world: _World, rng: random.Random) -
     asha = Asha(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, "maximize")
     counts = [num] + [0] * len(asha.rungs)
     for trial in range(num):
-        own, must_complete = rng.random(), counts[-1] + num - trial <= (settings.retrain.top or DEFAULT_TOP)
+        own, must_complete = rng.random(), counts[-1] + num - trial <= settings.retrain.num_wanted
         for index, rung in enumerate(asha.rungs):
             if not asha.judge(trial, rung, world.value(own, trial / num, rng)) and not must_complete:
                 break

@@ -9,11 +9,10 @@ from winnow.search.study.tally import Tally
 from winnow.search.study.time_left import TimeLeft
 from winnow.search.study.trials import OpenTrial
 from winnow.spaces.samplers import spec_of
-from winnow.spaces.schema.search import DEFAULT_TOP
 
 
 class Goal:
-    """Counts the trials that must still complete for `retrain.top` winners, or for `DEFAULT_TOP` if the whole front is retrained.
+    """Counts the trials that must still complete for as many winners as are wanted.
 
     Args:
         settings: The settings of the search.
@@ -61,7 +60,7 @@ class Goal:
     @property
     def num_wanted(self) -> int:
         """Number of trials that must still complete, each with a config of its own."""
-        return max(0, (self._settings.retrain.top or DEFAULT_TOP) - len(self._tally.won))
+        return max(0, self._settings.retrain.num_wanted - len(self._tally.won))
 
     @property
     def epochs_left(self) -> dict[int, int]:

@@ -124,6 +124,11 @@ class RetrainSettings(Strict):
     keep_validation: Annotated[bool, Field(exclude_if=lambda value: not value)] = False
     """Retrain on the training images only, so that early stopping, the plateau schedule and `weights` use the validation images as in the search. Otherwise retraining uses both, for as many epochs as the search chose."""
 
+    @property
+    def num_wanted(self) -> int:
+        """Number of winners that the search must complete; `DEFAULT_TOP` also if the whole front is retrained."""
+        return self.top or DEFAULT_TOP
+
 
 class Reference(Strict):
     """The optional `reference:` section of a recipe: the published experiment that it reproduces."""
