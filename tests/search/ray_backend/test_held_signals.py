@@ -53,7 +53,7 @@ def test_a_second_signal_interrupts_a_shutdown_that_hangs():
     assert [signal.getsignal(each) for each in SIGNALS] == [signal.default_int_handler] * 2
 
 
-def test_without_a_signal_nothing_changes():
+def test_without_a_signal_the_handler_is_afterwards_as_before():
     with held_signals():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
