@@ -16,7 +16,8 @@ from pathlib import Path
 
 NAME_KEPT = 40
 """Number of characters of a name that its temporary name repeats. A character has up to 4 bytes, and file systems allow 255 bytes."""
-OF_PROCESS = re.compile(r"\..+\.(\d{1,7})")  # `.study.yaml.4711`, written by process 4711; longer numbers, such as a date, are no ids
+OF_PROCESS = re.compile(r"\..+\.(\d{1,7})")
+"""A name from `part_of`: `.study.yaml.4711`, written by process 4711. A longer number, such as a date, is no process id."""
 OLD_SECONDS = 600.0
 """Age in seconds from which a file or folder without a process on this machine is a leftover. A newer one may belong to another machine."""
 LOCK = ".lock"
