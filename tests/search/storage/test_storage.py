@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from winnow.reports import durable
 from winnow.search.storage import remote as storage
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.spaces.errors import InputError
@@ -93,12 +94,11 @@ def test_the_content_is_on_the_disk_before_the_name(scheme, tmp_path, monkeypatc
 
 
 def test_the_names_of_new_folders_are_on_the_disk(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(storage, "sync_folder", synced.append)
+    synced: list[Path] = []
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
     for name in ("a.pt", "b.pt"):
         storage.write(str(tmp_path / "run" / "checkpoints" / name), b"weights")
-    assert set(synced) == {tmp_path, tmp_path / "run"}
-    assert len(synced) == 2
+    assert sorted(synced) == [tmp_path, tmp_path / "run", *[tmp_path / "run" / "checkpoints"] * 2]
 
 
 def test_nothing_is_left_beside(tmp_path):
