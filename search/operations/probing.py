@@ -101,7 +101,8 @@ def _probe(
                 (heartbeat, (shared, config, heartbeat, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
                 for heartbeat, config in probes.items()
             )
-            with closing(run_tasks(ray, _probe_one, jobs, plan.per_trial, hangs=hangs, say=say)) as results:
+            tasks = run_tasks(ray, _probe_one, jobs, plan.per_trial, hangs=hangs, say=say, name=_name)
+            with closing(tasks) as results:
                 ended = [_measured(probes[heartbeat], result) for heartbeat, result in results]
             measured[name] = [result for result in ended if result is not None]
     probed = [*measured["largest"], *measured["sampled"]]
@@ -116,6 +117,10 @@ def _probe(
         start_seconds,
         plan.device == "cuda",
     )
+
+
+def _name(heartbeat: str) -> str:
+    return f"probe {Path(heartbeat).stem}"
 
 
 def _measured(config: Config, result: Measured | Failed) -> Measured | None:

@@ -71,7 +71,9 @@ def retrain(
 
                 command = folder.command("retrain", *retrain_options(options))
                 with ending_with_ray(f"Finished trainings are kept. Continue with: {command}"):
-                    return run_retraining(ray, folder, candidates, settings, shared, job, plan, view.progress, tell)
+                    return run_retraining(
+                        ray, folder, candidates, settings, shared, job, plan, view.progress, tell, view.message
+                    )
 
 
 def _record_plan(folder: RunFolder, options: RetrainSettings) -> None:

@@ -75,6 +75,7 @@ def run_tasks(
     hangs: Hangs[Item] | None = None,
     say: Callable[[str], None] | None = None,
     nodes: NodeWatch | None = None,
+    name: Callable[[Item], str] = str,
 ) -> Generator[tuple[Item, Any], None, None]:
     """Run a function as Ray tasks.
 
@@ -91,10 +92,12 @@ def run_tasks(
         at_once: Largest number of concurrent tasks. Default: only the resources limit it.
         epoch: Returns the number of finished epochs of an item, after its process was lost. Default: all losses of an item count.
         hangs: Settings for the detection of hanging tasks. Default: they are not detected.
-        say: Receives one message if no task has begun or ended after `PATIENCE` seconds because the resources are in use elsewhere.
-            It requires `hangs`. Default: there is no message.
+        say: Receives a message about each task that runs again because its process hung or was lost, and one if no task has begun or
+            ended after `PATIENCE` seconds because the resources are in use elsewhere, for which it requires `hangs`. Default: there
+            is no message.
         nodes: The nodes that may run tasks. Nodes that join are checked before they run any. No more tasks are handed to Ray than
             these nodes can run at once, so that later nodes take the rest. Default: any node runs tasks.
+        name: Returns the name of an item in the messages. Default: its text.
 
     Yields:
         (item, result) of each task, in the order in which they end. The result is what the function returned, or a `Failed`
@@ -146,7 +149,10 @@ def run_tasks(
                     result = ray.get(reference)
                 except ray.exceptions.RayError as error:
                     result = _loss(ray, error, running)
-                    if result is None or (result.status in run_again and running.losses.lost(epoch(running.item))):
+                    is_lost = result is not None and result.status in run_again
+                    if result is None or (is_lost and running.losses.lost(epoch(running.item))):
+                        if say and is_lost:
+                            say(f"{name(running.item)}: {running.hung or 'its worker was lost'}; it runs again")
                         again.append(running)
                         continue
                 yield running.item, result

@@ -46,6 +46,7 @@ def retrain(
     plan: ResourcePlan,
     progress: Callable[[int, int, str], None],
     tell: Callable[[Candidate, dict[str, Any], list[dict[str, Any]]], None],
+    say: Callable[[str], None],
 ) -> int:
     """Train every candidate with every seed that has no line in `retrain.jsonl` yet, in parallel as Ray tasks.
 
@@ -59,6 +60,7 @@ def retrain(
         plan: The resources that Ray reserves for each training.
         progress: Called with the number of finished trainings, the number of all, and a line of text about the latest.
         tell: Called with the candidate and the result of `retrain_one`, once that is written.
+        say: Receives messages for the user, such as what the trainings wait for, and which of them run again.
 
     Returns:
         The number of finished trainings.
@@ -79,12 +81,8 @@ def retrain(
     num_todo = len(todo)
     lines, epochs = JsonLines(folder.retrained), JsonLines(folder.epochs)
     num_done = 0
-
-    def say(text: str) -> None:
-        progress(num_done, num_todo, text)
-
     nodes = _node_watch(ray, data, job, say) if plan.ranks == 1 else None
-    say("")
+    progress(0, num_todo, "")
     try:
         with closing(
             run_tasks(
@@ -97,6 +95,7 @@ def retrain(
                 hangs=Hangs(lambda item: _heartbeat(job, *item), limit(settings.trial_timeout, _longest_epoch(folder))),
                 say=say,
                 nodes=nodes,
+                name=lambda item: _name(*item),
             )
         ) as ended:
             for (candidate, seed), outcome in ended:
@@ -113,7 +112,7 @@ def retrain(
                 storage.delete(_checkpoint(job, candidate, seed))
                 num_done += 1
                 tell(candidate, result, curve)
-                say(f"{candidate.label}, seed {seed}: {_outcome(result)}")
+                progress(num_done, num_todo, f"{_name(candidate, seed)}: {_outcome(result)}")
         storage.sync(job.checkpoints)  # otherwise a power failure could bring deleted checkpoints back
     finally:
         lines.close()
@@ -175,6 +174,10 @@ def retrain_one(
     if figures["status"] == TrialStatus.OUT_OF_MEMORY or job.shares_gpu:
         release_memory()
     return {**_line_of(candidate, seed, job), **figures}, curve
+
+
+def _name(candidate: Candidate, seed: int) -> str:
+    return f"{candidate.label}, seed {seed}"
 
 
 def _stem(candidate: Candidate, seed: int) -> str:

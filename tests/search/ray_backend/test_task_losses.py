@@ -80,6 +80,16 @@ def test_a_task_that_an_earlier_one_kept_from_starting_is_not_charged():
     assert run(task, "a") == {"a": "done"}
 
 
+def test_a_loss_is_told_if_the_task_runs_again():
+    """One that had not begun has lost nothing."""
+    outcomes = [exceptions.WorkerCrashedError(), raised(SpoiledProcess("an earlier task")), "done"]
+    lines: list[str] = []
+    todo = deque([(7, ())])
+    ended = run_tasks(FakeRay(), lambda: outcomes.pop(0), todo, RESOURCES, say=lines.append, name=lambda n: f"seed {n}")
+    assert dict(ended) == {7: "done"}
+    assert lines == ["seed 7: its worker was lost; it runs again"]
+
+
 def test_a_process_that_ray_killed_for_memory():
     assert run(lambda name: exceptions.OutOfMemoryError("killed"), "a") == {"a": "out_of_memory"}
 

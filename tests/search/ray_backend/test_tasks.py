@@ -74,8 +74,14 @@ def hang(folder: str, how: str) -> str:
 def test_a_task_that_hangs_is_killed_and_runs_again(shared_ray, tmp_path):
     items = deque((how, (str(tmp_path), how)) for how in ("never returns", "is stopped"))
     hangs = Hangs(lambda how: f"{tmp_path}/{how}.beat", limit=3.0)
-    ended = dict(run_tasks(shared_ray, hang, items, {"cpu": 1, "gpu": 0}, hangs=hangs))
-    assert ended == {"never returns": "done", "is stopped": "done"}
+    lines: list[str] = []
+    tasks_ended = run_tasks(
+        shared_ray, hang, items, {"cpu": 1, "gpu": 0}, hangs=hangs, say=lines.append, name=lambda how: f"one that {how}"
+    )
+    assert dict(tasks_ended) == {"never returns": "done", "is stopped": "done"}
+    assert {line.partition(":")[0] for line in lines} == {"one that never returns", "one that is stopped"}
+    assert all(": no sign of life for " in line for line in lines)
+    assert all(line.endswith("; its worker was killed; it runs again") for line in lines)
 
 
 @pytest.mark.parametrize(("run_again", "tries"), [(True, 4), (False, 1)])

@@ -92,6 +92,7 @@ def run(shared_ray, tmp_path):
             plan,
             lambda *progress: None,
             lambda *record: None,
+            print,
         )
         assert not list(folder.checkpoints.glob("retraining-*")), "nobody needs them any more"
         return list(read_json_lines(folder.retrained))
@@ -113,7 +114,7 @@ def test_checkpoints_of_recorded_trainings_go_at_the_next_start(tmp_path, monkey
     plan = ResourcePlan("cpu", concurrent=1, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
     job = Job(str(folder.checkpoints), "cpu", 1, seed=0)
     settings = settings_for(catalog.load("digits", ["retrain.seeds=1"]))
-    retrain(None, folder, [], settings, SharedData(None), job, plan, lambda *_: None, lambda *_: None)
+    retrain(None, folder, [], settings, SharedData(None), job, plan, lambda *_: None, lambda *_: None, print)
     left = {path.name for path in folder.checkpoints.iterdir()}
     assert left == {"retraining-t3-s8.pt", "retraining-t0-s7.pt"}
 
