@@ -132,10 +132,9 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
 
     torch.set_num_threads(threads)
     try:
-        state = _checkpoint(Path(folder), training.config.epochs)
+        state = _checkpoint(Path(folder))
         with beating(_heartbeat(Path(folder)), divisible=False):
             final = fit_and_test(training, data, torch.device(device), Path(folder), state)
-        assert final is not None  # `_checkpoint` returns no state of a complete training
     except (Exception, SystemExit) as error:  # losing the worker would take seconds
         status, text = failure(error)
         return {"status": status, "error": text}
@@ -268,6 +267,7 @@ def _run(
                 epoch=_epochs_done,
                 hangs=Hangs(lambda job: _heartbeat(job.folder.resolve()), limit(None, None)),
                 say=listener,
+                name=_name,
             )
         ) as ended:
             for number, (job, outcome) in enumerate(ended, start=1):
@@ -279,17 +279,19 @@ def _run(
                 if _counts(result):
                     write_training(job.folder)
                 num_failed += not _counts(result)
-                listener(
-                    f"{job.training.name}, seed {job.training.seed}: {_outcome(result)}  [{number} of {len(jobs)}]"
-                )
+                listener(f"{_name(job)}: {_outcome(result)}  [{number} of {len(jobs)}]")
                 table = write_table(output)
     finally:
         lines.close()
     return table, num_failed
 
 
+def _name(job: _Job) -> str:
+    return f"{job.training.name}, seed {job.training.seed}"
+
+
 def _epochs_done(job: _Job) -> int:
-    state = _checkpoint(job.folder, job.training.config.epochs)
+    state = _checkpoint(job.folder)
     return state["epoch"] if state else 0
 
 
@@ -303,15 +305,11 @@ def _outcome(result: dict[str, Any]) -> str:
     )
 
 
-def _checkpoint(folder: Path, epochs: int) -> dict[str, Any] | None:
-    """Return the checkpoint of an interrupted training.
-
-    None means that the training starts over. This is also the case if it was complete but not yet tested.
-    """
+def _checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Return the checkpoint of an interrupted training; None if there is none, so that the training starts over."""
     from winnow.search.training.checkpoint import CorruptCheckpoint, load
 
     try:
-        state = load(folder / "checkpoint.pt")
+        return load(folder / "checkpoint.pt")
     except (FileNotFoundError, CorruptCheckpoint):
         return None
-    return None if state["stopped"] or state["epoch"] >= epochs else state

@@ -34,14 +34,16 @@ from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.epoch_result import EpochResult
 from winnow.search.training.errors import StorageFailed, storage_errors
 from winnow.search.training.final_test import evaluate_test_set
-from winnow.search.training.loop import train
+from winnow.search.training.loop import train, weights_of
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
+
+RESULT = "result.json"
+"""File with the final figures. A training whose folder has none is not complete, whatever its checkpoint says: it was not tested."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,12 @@ def train_recipe(
         InputError: The space leaves a value open or does not fit the images, or `output` cannot be used, written or read.
     """
     require_recipe(space)
-    state = _prepare(output, resume, fit_validation)
+    use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
+    training = TrainingJob(space.name, space.example(), seed, use, micro_batches)
+    state = _prepare(output, resume, training)
     data = load_checked(space, source, partial(console.print, markup=False, soft_wrap=True))
     for line in describe_data(data, space, seed)["summary"]["text"]:
         console.print(line, markup=False, soft_wrap=True)
-    use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
-    training = TrainingJob(space.name, space.example(), seed, use, micro_batches)
     torch_device = torch.device(choose_torch_device(device))
     summary = summarize(training.config.model, data.image_shape, data.num_classes)
     epochs = training.config.epochs
@@ -109,8 +111,6 @@ def train_recipe(
         final = fit_and_test(
             training, data, torch_device, output, state, lambda figures: console.print(_line(figures, epochs))
         )
-    if final is None:
-        raise InputError(f"{output}: this training is complete, so there is nothing to resume")
     if final["status"] == TrialStatus.DIVERGED:
         console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final
@@ -135,7 +135,7 @@ def fit_and_test(
     output: Path | None,
     state: dict[str, Any] | None = None,
     listener: Callable[[dict[str, Any]], None] = lambda figures: None,
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     """Run one training, or the rest of it, and evaluate its test set once.
 
     Args:
@@ -143,12 +143,11 @@ def fit_and_test(
         data: Its images.
         device: The device to train on.
         output: Folder to write to; None if nothing is written.
-        state: Checkpoint to continue from. Default: start from the beginning.
+        state: Checkpoint to continue from. After the last epoch only the test remains. Default: start from the beginning.
         listener: Called with the figures of every epoch. Default: nothing is called.
 
     Returns:
-        The final figures, which are also written to `output`/result.json; None if `state` belongs to a complete training. A
-        training that diverged has no test figures.
+        The final figures, which are also written to `output`/result.json. A training that diverged has no test figures.
 
     Raises:
         StorageFailed: A file in `output` cannot be written or read.
@@ -171,33 +170,27 @@ def fit_and_test(
             with writing():
                 lines.append(epoch_line("train", seed, {**figures, "batch_losses": result.batch_losses.tolist()}))
                 save(output / "checkpoint.pt", {**result.state(), "use": training.use})
-    if result is None:
-        return None
-    final = _final(training, data, device, on_device, result, epochs)
+    final = _final(training, data, device, on_device, epochs)
     with writing():
-        if not result.diverged:
-            final |= _tested(config, data, on_device, result, epochs, output)
+        if not epochs[-1]["diverged"]:
+            weights = result.weights() if result else weights_of(state or {})
+            final |= _tested(config, data, on_device, weights, epochs, output)
         if output:
-            write_text(output / "result.json", json.dumps(finite_or_null(final), indent=2, allow_nan=False))
+            write_text(output / RESULT, json.dumps(finite_or_null(final), indent=2, allow_nan=False))
     return final
 
 
 def _final(
-    training: TrainingJob,
-    data: ImageData,
-    device: torch.device,
-    on_device: DeviceData,
-    result: EpochResult,
-    epochs: list[dict[str, Any]],
+    training: TrainingJob, data: ImageData, device: torch.device, on_device: DeviceData, epochs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the final figures of a training, without those of its test."""
-    config = training.config
+    config, last = training.config, epochs[-1]
     summary = summarize(config.model, data.image_shape, data.num_classes)
     return {
         "name": training.name,
-        "status": TrialStatus.DIVERGED if result.diverged else TrialStatus.COMPLETED,
-        "epochs": result.epoch,
-        "stopped_early": result.epoch < (config.stop_after or config.epochs) and not result.diverged,
+        "status": TrialStatus.DIVERGED if last["diverged"] else TrialStatus.COMPLETED,
+        "epochs": last["epoch"],
+        "stopped_early": last["epoch"] < config.last_epoch and not last["diverged"],
         "seed": training.seed,
         "fit_validation": training.use == "retrain",
         "micro_batches": training.micro_batches,
@@ -226,18 +219,18 @@ def _tested(
     config: Config,
     data: ImageData,
     on_device: DeviceData,
-    result: EpochResult,
+    weights: dict[str, torch.Tensor],
     epochs: list[dict[str, Any]],
     output: Path | None,
 ) -> dict[str, Any]:
     """Evaluate the test set, write the weights, and return the figures of the test and of the epoch whose weights were kept."""
-    weights = result.weights()
-    chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == result.weights_epoch)
+    weights_epoch = epochs[-1]["weights_epoch"]
+    chosen = next(figures for figures in reversed(epochs) if figures["epoch"] == weights_epoch)
     kept = {key: chosen[key] for key in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")}
     test = evaluate_test_set(config, weights, on_device, data, output / PREDICTIONS if output else None)
     if output:
         save(output / "weights.pt", {"weights": weights, "config": config.model_dump(mode="json")})
-    return {"weights_epoch": result.weights_epoch, **kept, **test}
+    return {"weights_epoch": weights_epoch, **kept, **test}
 
 
 @contextmanager
@@ -277,39 +270,57 @@ def choose_torch_device(requested: DeviceName) -> str:
     return requested
 
 
-def _prepare(output: Path | None, resume: bool, fit_validation: bool) -> dict[str, Any] | None:
+def _prepare(output: Path | None, resume: bool, training: TrainingJob) -> dict[str, Any] | None:
     """Create the output folder, and return the checkpoint to continue from, if any.
 
     Raises:
-        InputError: The folder holds another training, has no checkpoint to continue from, or cannot be written.
+        InputError: The folder holds another training or a complete one, has no checkpoint to continue from, or cannot be written.
     """
     if output is None:
         if resume:
             raise InputError("--resume needs --output, the folder that holds the checkpoint")
         return None
     checkpoint = output / "checkpoint.pt"
-    if resume:
-        if not checkpoint.exists():
+    if not checkpoint.exists():
+        if resume:
             raise InputError(f"{checkpoint}: no checkpoint to resume from")
         try:
-            state = load(checkpoint)
-        except (CorruptCheckpoint, OSError) as error:
-            raise InputError(
-                f"{error}; to train from the beginning, remove the file or choose another --output"
-            ) from error
-        if (state.get("use") == "retrain") != fit_validation:
-            other = "leave out --fit-validation" if fit_validation else "give --fit-validation too"
-            raise InputError(
-                f"{checkpoint}: this training was started with the other value of --fit-validation; to resume it, {other}"
-            )
-        return state
-    if checkpoint.exists():
-        raise InputError(f"{output}: already holds a training; continue it with --resume, or choose another --output")
+            make_folder(output)
+        except OSError as error:
+            raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
+        return None
     try:
-        make_folder(output)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
-    return None
+        state = load(checkpoint)
+    except (CorruptCheckpoint, OSError) as error:
+        raise InputError(f"{error}; to train from the beginning, remove the file or choose another --output") from error
+    if resume:
+        _check_same(checkpoint, state, training)
+    if (output / RESULT).exists() and (state["stopped"] or state["epoch"] >= training.config.last_epoch):
+        raise InputError(
+            f"{output}: holds a training that is complete, so there is nothing to resume; choose another --output"
+        )
+    if not resume:
+        raise InputError(f"{output}: already holds a training; continue it with --resume, or choose another --output")
+    return state
+
+
+def _check_same(checkpoint: Path, state: dict[str, Any], training: TrainingJob) -> None:
+    """Check that a checkpoint belongs to a training, which may have more epochs than before.
+
+    Raises:
+        InputError: It does not.
+    """
+    use, seed, last_epoch = training.use, training.seed, training.config.last_epoch
+    if (state.get("use") == "retrain") != (use == "retrain"):
+        other = "give --fit-validation too" if use == "search" else "leave out --fit-validation"
+        problem = f"was started with the other value of --fit-validation; to resume it, {other}"
+    elif state["seed"] != seed:
+        problem = f"was started with --seed {state['seed']}, not {seed}; to resume it, give the same seed"
+    elif state["epoch"] > last_epoch:
+        problem = f"has run {state['epoch']} epochs, more than the {last_epoch} of this recipe; to resume it, give its own recipe"
+    else:
+        return
+    raise InputError(f"{checkpoint}: this training {problem}")
 
 
 def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | None:
@@ -318,6 +329,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
         return None
     make_folder(output)
     sweep_files(output, ("checkpoint.pt", "weights.pt", PREDICTIONS))
+    (output / RESULT).unlink(missing_ok=True)  # it may be of fewer epochs
     if not keep:
         (output / "epochs.jsonl").unlink(missing_ok=True)
     write_text(output / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

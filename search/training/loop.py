@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -170,7 +170,7 @@ class TrainingState:
     @property
     def ended(self) -> bool:
         """Whether no epoch follows."""
-        return self.stopped or self.epoch >= (self.config.stop_after or self.config.epochs)
+        return self.stopped or self.epoch >= self.config.last_epoch
 
     def run_epoch(self) -> EpochResult:
         """Train and validate one epoch, alone or as rank 0."""
@@ -368,6 +368,19 @@ class TrainingState:
     def _observers(self) -> dict[str, BestWeights | EarlyStopping | Plateau | None]:
         """The parts that remember earlier epochs, by their keys in a checkpoint."""
         return {"kept": self.best_weights, "early_stop": self.early_stopping, "plateau": self.plateau}
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the weights to evaluate from a checkpoint, as `EpochResult.weights` returned them after its epoch.
+
+    Args:
+        checkpoint: What `EpochResult.state` returned.
+    """
+    weights: dict[str, torch.Tensor] | None = checkpoint["kept"]["weights"]
+    if weights is not None:
+        return weights
+    model = checkpoint["model"] if "model" in checkpoint else checkpoint["parts"]["model"]  # of a custom loop
+    return dict(checkpoint["average"]["average"] if "average" in checkpoint else model)
 
 
 def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch) -> torch.Tensor:

@@ -118,7 +118,7 @@ class OwnTraining:
     @property
     def ended(self) -> bool:
         """Whether no epoch follows."""
-        return self.stopped or self.epoch >= (self._config.stop_after or self._config.epochs)
+        return self.stopped or self.epoch >= self._config.last_epoch
 
     def unread(self) -> set[str]:
         """Return the keys of `train` that the loop has not read yet."""
@@ -224,9 +224,8 @@ class OwnTraining:
         try:
             yielded = next(self._loop)
         except StopIteration:
-            total = self._config.stop_after or self._config.epochs
             raise self._refusal(
-                f"ended after {self.epoch - 1} of {total} epochs; it must yield once per epoch (to stop early: `early_stopping`)"
+                f"ended after {self.epoch - 1} of {self._config.last_epoch} epochs; it must yield once per epoch (to stop early: `early_stopping`)"
             ) from None
         first = self.checkpoint.done + 1 == self.epoch
         current = self.checkpoint.current

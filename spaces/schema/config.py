@@ -137,6 +137,11 @@ class Config(Strict):
         return self
 
     @property
+    def last_epoch(self) -> int:
+        """The epoch after which the training ends, unless early stopping or divergence ends it."""
+        return self.stop_after or self.epochs
+
+    @property
     def watched(self) -> dict[str, str]:
         """The metrics by which a training decides, by the key that names each."""
         metrics = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -190,3 +192,59 @@ def test_a_disk_without_room_ends_a_training_in_words(tmp_path, monkeypatch, win
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     assert winnow("train", *recipe, *(["--resume"] if room < 0 else [])).returncode == 0
+
+
+RECIPE = ("recipes/digits-baseline", "--threads", "1", "--seed", "3")
+
+
+@pytest.fixture
+def full_at(monkeypatch) -> Callable[[str], AbstractContextManager[None]]:
+    """A context in which the disk has no room for files of this name."""
+    replace = os.replace
+
+    @contextmanager
+    def full(name: str) -> Iterator[None]:
+        def publish(part: Path, path: Path) -> None:
+            if path.name == name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            replace(part, path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", publish)
+            yield
+
+    return full
+
+
+@pytest.mark.parametrize("file", ["predictions.npz", "weights.pt", "result.json"])
+def test_a_training_that_could_not_be_tested_is_only_tested_by_its_resume(tmp_path, winnow, refused, full_at, file):
+    recipe = (*RECIPE, "--set", "epochs=2")
+    assert winnow("train", *recipe, "--output", "whole").returncode == 0
+    with full_at(file):
+        ended = winnow("train", *recipe, "--output", "out")
+    assert ended.returncode == 2
+    assert "No space left on device: out. What was written before is kept: add --resume once" in ended.stderr
+    epochs = (tmp_path / "out" / "epochs.jsonl").read_bytes()
+    assert "continue it with --resume" in refused("train", *recipe, "--output", "out")
+    resumed = winnow("train", *recipe, "--output", "out", "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "out" / "epochs.jsonl").read_bytes() == epochs, "no epoch is trained again"
+    assert figures(tmp_path / "out") == figures(tmp_path / "whole")
+    for options in ([], ["--resume"]):
+        assert "out: holds a training that is complete" in refused("train", *recipe, "--output", "out", *options)
+
+
+def test_the_result_of_fewer_epochs_is_not_that_of_more(tmp_path, winnow, full_at):
+    assert winnow("train", *RECIPE, "--set", "epochs=1", "--output", "out").returncode == 0
+    more = ("train", *RECIPE, "--set", "epochs=2", "--output", "out", "--resume")
+    with full_at("weights.pt"):
+        assert winnow(*more).returncode == 2
+    assert not (tmp_path / "out" / "result.json").exists()
+    assert winnow(*more).returncode == 0
+    assert figures(tmp_path / "out")["epochs"] == 2
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """The final figures without those of the clock."""
+    result = json.loads((folder / "result.json").read_text())
+    return {key: value for key, value in result.items() if key not in ("wall_seconds", "images_per_second")}

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers.cifar import write_some
-from tests.helpers.tiny import tiny_config
+from tests.helpers.tiny import tiny_config, tiny_data
 from winnow.reports.tables.answers import load_answers
 from winnow.reports.tables.reference import COLUMNS, as_markdown, recipe_rows
 from winnow.reports.tables.retraining import metric_interval
@@ -152,9 +152,25 @@ def test_a_full_disk_is_told_in_one_message(
         new_source=None,
         workers=lambda *_: nullcontext((None, plan, [SharedData(None)])),
     )
-    message = rf"^--output: {os.strerror(errno.ENOSPC)}: {tmp_path}\. Finished trainings are kept: start the command again"
+    message = (
+        rf"^--output: {os.strerror(errno.ENOSPC)}: {tmp_path}\. Finished trainings are kept: start the command again"
+    )
     with pytest.raises(InputError, match=message):
         reproduction.bench_recipes(["cifar100-a1"], [], seeds=1, output=tmp_path, execution=execution)
+
+
+@pytest.mark.parametrize(("lr", "status"), [(0.01, "completed"), (1e38, "diverged")])
+def test_a_training_that_was_not_tested_is_only_tested(tmp_path: Path, lr: float, status: str) -> None:
+    """Its worker died after the last epoch, or the disk was full."""
+    config = tiny_config(optimizer={"name": "sgd", "lr": lr})
+    training, folder = TrainingJob("tiny", config, 0), tmp_path / "tiny-s0"
+    whole = reproduction._bench_one(tiny_data(), training, str(folder), "cpu", 1)
+    assert whole["status"] == status, whole
+    epochs = (folder / "epochs.jsonl").read_bytes()
+    (folder / "result.json").unlink()
+    assert reproduction._bench_one(tiny_data(), training, str(folder), "cpu", 1) == whole
+    assert (folder / "epochs.jsonl").read_bytes() == epochs
+    assert json.loads((folder / "result.json").read_text())["status"] == status
 
 
 def test_one_seed_has_no_interval_and_failures_are_named() -> None:

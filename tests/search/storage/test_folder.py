@@ -6,12 +6,17 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Timer
 
 import pytest
 from filelock import FileLock
 
 from tests.conftest import REPOSITORY
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow.reports import durable
+from winnow.search.operations import reproduction, training
+from winnow.search.operations.training import TrainingJob, fit_and_test
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, create, open_run, repair_journal
 from winnow.spaces.errors import InputError
@@ -193,3 +198,25 @@ def test_json_lines_are_whole_as_soon_as_they_are_appended(tmp_path):
     lines.append({"a": 1.5, "b": None})
     assert json.loads((tmp_path / "x.jsonl").read_text()) == {"a": 1.5, "b": None}
     lines.close()
+
+
+TRAINING = TrainingJob("tiny", tiny_config(epochs=1), 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda folder: create(folder, None, "digits", STUDY),
+        lambda folder: training._prepare(folder, False, TRAINING),
+        lambda folder: fit_and_test(TRAINING, tiny_data(), CPU, folder),
+        reproduction._make_folder,
+    ],
+    ids=["runs of a search", "train", "one training of bench-recipes", "bench-recipes"],
+)
+def test_the_names_of_new_folders_are_on_the_disk(tmp_path, monkeypatch, make):
+    """Else a power cut takes a folder with all that is in it, however well that was written."""
+    synced: list[Path] = []
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    make(tmp_path / "new" / "folder")
+    assert {tmp_path, tmp_path / "new"} <= set(synced)
+    assert (tmp_path / "new" / "folder").is_dir()

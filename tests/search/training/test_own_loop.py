@@ -18,7 +18,7 @@ from winnow.search.ray_backend.runtime_env import _user_modules
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.training.errors import is_out_of_memory
 from winnow.search.training.heartbeat import beating, is_training
-from winnow.search.training.loop import train
+from winnow.search.training.loop import train, weights_of
 from winnow.search.training.speed_probe import measure
 from winnow.spaces.errors import InputError
 from winnow.spaces.identity import identity
@@ -44,7 +44,7 @@ def test_a_loop_written_by_hand_gives_what_winnows_own_gives() -> None:
 def test_an_interrupted_training_goes_on_exactly(function: str, stop: int) -> None:
     config = own_config(function, {"lr": 0.05}, weights="lowest_validation_loss")
     data = device_data(config)
-    *_, whole = [(result.figures(), result.weights()) for result in train(config, data, CPU, 3)]
+    *_, whole = [(result.figures(), result.weights(), result.state()) for result in train(config, data, CPU, 3)]
     for result in train(config, data, CPU, 3):
         if result.epoch == stop:
             state = result.state()
@@ -56,6 +56,7 @@ def test_an_interrupted_training_goes_on_exactly(function: str, stop: int) -> No
         str(value) for name, value in rest[0].items() if name not in timed
     ]
     assert same_tensors(whole[1], rest[1])
+    assert same_tensors(weights_of(whole[2]), whole[1])
 
 
 def test_global_generators_are_left_as_they_were() -> None:
@@ -71,6 +72,7 @@ def test_retraining_has_no_validation_images_and_may_end_sooner() -> None:
     assert [(result.epoch, result.last, result.weights_epoch) for result in results] == [(1, False, 1), (2, True, 2)]
     assert results[-1].validation_loss is None
     assert results[-1].validation_accuracy is None
+    assert same_tensors(weights_of(results[-1].state()), results[-1].weights())
 
 
 def test_early_stopping_and_the_choice_of_weights() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.tiny import CPU, figures, same_tensors, tiny_config, tiny_data
 from winnow.search.training.checkpoint import load, save
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.loop import train
+from winnow.search.training.loop import train, weights_of
 from winnow.search.training.optimizers import OPTIMIZERS
 from winnow.search.training.schedules import SCHEDULES
 from winnow.spaces.schema import Config
@@ -132,6 +132,7 @@ def assert_exact(config: Config, tmp_path: Path, use: str = "search") -> int:
         save(states[-1], result.state())
     weights, end = result.weights(), result.state()
     assert len(whole) >= 3
+    assert same_tensors(weights_of(load(states[-1])), weights)
     for epoch, path in enumerate(states[:-1], start=1):
         resumed = []
         for result in train(config, data, CPU, 7, checkpoint=load(path)):

@@ -82,6 +82,8 @@ def test_a_resume_must_go_on_as_it_began(tmp_path: Path, monkeypatch, capsys) ->
     for first, second, words in (
         ([], ["--fit-validation"], "leave out --fit-validation"),
         (["--fit-validation"], [], "give --fit-validation too"),
+        ([], ["--seed", "4"], "was started with --seed 0, not 4"),
+        ([], ["--set", "epochs=1"], "has run 2 epochs, more than the 1 of this recipe"),
     ):
         with pytest.raises(SystemExit):
             main([*begin, *first])
