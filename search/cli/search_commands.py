@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -176,7 +177,8 @@ def _retrain(folder: RunFolder, options: Options) -> int:
     except KeyboardInterrupt:
         return print_interrupted(folder, chosen, options["as_json"])
     except InputError:  # for example if there is no completed trial; the report shows why
-        _report(folder)
+        with suppress(InputError):  # on a full disk, or in a deleted folder, there can be no report
+            _report(folder)
         raise
 
 

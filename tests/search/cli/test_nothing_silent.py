@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports, search
 from winnow.reports.text import summary
 from winnow.search.operations import retraining, searching
+from winnow.search.operations.execution import Execution
+from winnow.search.ray_backend.shared_data import SharedData
 from winnow.search.ray_backend.tune import Outcome
+from winnow.search.resources.plan import ResourcePlan
 from winnow.spaces.errors import InputError
 
 COMPLETE = Outcome(False, False, None, 2.0)
@@ -53,6 +58,35 @@ def test_an_interrupted_retraining_prints_the_way_on(run, monkeypatch, winnow): 
     kept = winnow("retrain", "mine", "--keep-validation").stderr
     assert "Continue with: winnow retrain runs/mine --keep-validation\n" in kept
     assert '"resume": "winnow retrain runs/mine"' in winnow("retrain", "mine", "--json").stdout
+
+
+def test_the_way_on_is_printed_also_if_no_report_can_be_written(run, monkeypatch, winnow):  # noqa: F811
+    way_on = "cannot write or read (No space left on device); free some space, then: winnow retrain runs/mine"
+
+    def refuse(text: str) -> Callable[..., None]:
+        def raising(*arguments: object, **options: object) -> None:
+            raise InputError(text)
+
+        return raising
+
+    monkeypatch.setattr(retraining, "retrain", refuse(way_on))
+    monkeypatch.setattr(reports, "write", refuse("the report cannot be written"))
+    done = winnow("retrain", "mine")
+    assert (done.returncode, done.stderr) == (2, f"winnow: {way_on}\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]])
+def test_what_a_retraining_waits_for_is_printed_before_the_first_has_ended(run, monkeypatch, winnow, options):  # noqa: F811
+    def run_tasks(*arguments: object, say: Callable[[str], None], **options: object) -> Iterator[Any]:
+        say("waiting: Ray has 2 CPUs, 0 are free, and a training needs 1")
+        yield from ()
+
+    plan = ResourcePlan("cpu", concurrent=1, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
+    monkeypatch.setattr(Execution, "workers", lambda *_, **__: nullcontext((None, plan, [SharedData(None)])))
+    monkeypatch.setattr(retraining, "load_recorded", lambda *arguments: None)
+    monkeypatch.setattr("winnow.search.winners.retraining.run_tasks", run_tasks)
+    done = winnow("retrain", "mine", *options)
+    assert "waiting: Ray has 2 CPUs, 0 are free, and a training needs 1\n" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(("command", "retrains"), [("resume", True), ("extend", False)])
