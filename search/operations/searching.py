@@ -209,6 +209,7 @@ def _run(
             if ledger.exhausted:
                 view.step(f"every config of the space was tried: {ledger.num_asked} trials")
             if (reason := _early_end(outcome, ledger.exhausted)) is not None:
+                ledger.commit()  # otherwise trials whose end still waits would be open in a search that is recorded as ended
                 write_end(folder, reason)
             return outcome
         finally:
