@@ -51,8 +51,9 @@ from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.ray_backend.measure_packing import memory_of
 from winnow.search.ray_backend.worker import device_name
-from winnow.search.resources.mps import CONTROL, mps_daemon
+from winnow.search.resources.mps import mps_daemon
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, Level, choose
+from winnow.search.storage.mps_control import CONTROL
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space

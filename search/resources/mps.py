@@ -6,53 +6,84 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.leftovers import MPS, temporary_errors, temporary_folder
+from winnow.search.storage.mps_control import CONTROL, variables
 from winnow.spaces.errors import InputError
 
-CONTROL = "nvidia-cuda-mps-control"
 PATIENCE_SECONDS = 60.0
+ENDING = f'trap "" HUP INT TERM; cat >/dev/null; echo quit | {CONTROL}'
+"""A script that ends the daemon when its standard input closes: at the end of the block, or when the driver is killed."""
 
 
 @contextmanager
 def mps_daemon() -> Iterator[None]:
-    """Start a daemon for the processes that this one starts, and stop it at the end of the block.
+    """Start a daemon for the processes that this one starts. It ends with the block, or with this process, also if that is killed.
 
     Its pipes and logs are in a private folder, so it does not interfere with other daemons.
 
     Raises:
-        InputError: NVIDIA's driver has no MPS here, or the daemon did not start.
+        InputError: NVIDIA's driver has no MPS here, the daemon did not start or end, or temporary files cannot be written.
     """
     if shutil.which(CONTROL) is None:
         raise InputError(
             f"--mps: {CONTROL} is not on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out"
         )
-    names = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
-    before = {name: os.environ.get(name) for name in names}
-    with temporary_folder("mps") as folder:
-        os.environ.update(dict.fromkeys(names, folder))
-        try:
-            _control("-d")
-            try:
-                yield
-            finally:
-                _control(commands="quit\n")
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
+    with ExitStack() as stack:
+        with temporary_errors("start the command again"):
+            folder = stack.enter_context(temporary_folder(MPS))
+        stack.enter_context(_set(variables(folder)))
+        _start()
+        stack.enter_context(_ended())
+        yield
 
 
-def _control(*arguments: str, commands: str = "") -> None:
-    """Run the control program, which returns at once, since the daemon runs in the background."""
+@contextmanager
+def _set(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables in the block, then restore them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
-        done = subprocess.run(
-            [CONTROL, *arguments], input=commands, capture_output=True, text=True, timeout=PATIENCE_SECONDS
-        )
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _start() -> None:
+    """Start the daemon. The control program returns at once, since the daemon runs in the background."""
+    try:
+        done = subprocess.run([CONTROL, "-d"], input="", capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise InputError(f"--mps: {CONTROL} did not answer within {PATIENCE_SECONDS:.0f} s") from error
+        raise _refusal(f"did not answer within {PATIENCE_SECONDS:.0f} s") from error
     if done.returncode:
         reason = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-        raise InputError(f"--mps: {CONTROL} failed ({reason}); leave --mps out")
+        raise _refusal(f"failed ({reason})")
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """End the daemon after the block. Another process does it, which lives on if this one is killed."""
+    ending = subprocess.Popen(
+        ["sh", "-c", ENDING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # so that signals to the driver's process group do not reach it
+    )
+    try:
+        yield
+    finally:
+        try:
+            ending.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise _refusal(f"did not end the daemon within {PATIENCE_SECONDS:.0f} s") from error
+        if ending.returncode:
+            raise _refusal(f"did not end the daemon (exit code {ending.returncode})")
+
+
+def _refusal(problem: str) -> InputError:
+    return InputError(f"--mps: {CONTROL} {problem}; leave --mps out")

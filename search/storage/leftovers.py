@@ -7,13 +7,14 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, is_old, remove
+from winnow.search.storage.mps_control import quit_daemon
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was c
 PROBE = re.compile(r"\.{1,2}winnow-probe-.+")  # two dots: a test file that was being written
 TEMPORARY = "winnow-"
 """Beginning of the name of every temporary folder."""
+MPS = "mps"
+"""Purpose of the temporary folder with the pipes of an MPS daemon."""
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
@@ -96,12 +99,15 @@ def lock_of(folder: Path) -> BaseFileLock:
     return FileLock(folder / LOCK, thread_local=False)
 
 
-def sweep_unused(folders: Iterable[Path], lock_name: str = LOCK) -> None:
+def sweep_unused(
+    folders: Iterable[Path], lock_name: str = LOCK, before: Callable[[Path], object] = lambda folder: None
+) -> None:
     """Delete those of some folders whose processes have ended. Folders of other users, symbolic links, and folders without a lock file stay.
 
     Args:
         folders: The folders, which need not exist.
         lock_name: Name of the file in each of them that its process keeps locked.
+        before: Called with each folder before it is deleted. Default: nothing is called.
     """
     from filelock import FileLock, Timeout
 
@@ -111,6 +117,7 @@ def sweep_unused(folders: Iterable[Path], lock_name: str = LOCK) -> None:
             if folder.is_symlink() or lock.is_symlink() or lock.stat().st_uid != os.getuid():
                 continue
             with FileLock(lock, timeout=0):
+                before(folder)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -119,7 +126,13 @@ def sweep_temporary() -> None:
     folders = entries(Path(tempfile.gettempdir()))
     # Those with a dot were being made; a new one may not be locked yet.
     unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and is_old(folder)]
-    sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))])
+    sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))], before=_quit_mps)
+
+
+def _quit_mps(folder: Path) -> None:
+    """End the MPS daemon whose pipes are in a folder. Without them nobody could tell it to."""
+    if folder.name.startswith(f"{TEMPORARY}{MPS}-"):
+        quit_daemon(str(folder))
 
 
 @contextmanager

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
+import time
 
+import psutil
 import pytest
 
+from winnow.reports.durable import LOCK
 from winnow.search.ray_backend.backend import backend
-from winnow.search.resources.mps import CONTROL, mps_daemon
+from winnow.search.resources.mps import mps_daemon
 from winnow.search.resources.plan import DeviceOptions
+from winnow.search.storage.leftovers import sweep_temporary
+from winnow.search.storage.mps_control import CONTROL
 from winnow.spaces.errors import InputError
 
 STAND_IN = """#!/bin/sh
@@ -57,6 +65,55 @@ def test_a_daemon_that_does_not_start_is_named(control):
     with pytest.raises(InputError, match="already running"), mps_daemon():
         pass
     assert "CUDA_MPS_PIPE_DIRECTORY" not in os.environ
+
+
+def test_a_daemon_that_does_not_end_is_named(control):
+    control('test "$1" || exit 3')
+    with pytest.raises(InputError, match=r"did not end the daemon \(exit code 3\)"), mps_daemon():
+        pass
+
+
+DRIVER = """
+import time
+from winnow.search.resources.mps import mps_daemon
+with mps_daemon():
+    print("started", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_daemon_ends_with_a_driver_that_is_killed(control, tmp_path):
+    """Also if signals came before to every process, as from Slurm."""
+    control()
+    with subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True) as driver:
+        try:
+            assert driver.stdout is not None
+            assert driver.stdout.readline() == "started\n"
+            for process in psutil.Process(driver.pid).children():
+                process.terminate()
+        finally:
+            driver.kill()
+    deadline = time.monotonic() + 60
+    while len(folders := (tmp_path / "log.folder").read_text().split()) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "log").read_text().split() == ["-d", "quit"]
+    assert folders[0] == folders[1]
+
+
+def test_a_daemon_that_is_left_ends_before_its_pipes_are_deleted(control, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    left, other = (tmp_path / f"winnow-{purpose}-12345678" for purpose in ("mps", "tune"))
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / LOCK).touch()
+    control(f'ls -A "$CUDA_MPS_PIPE_DIRECTORY" > {tmp_path}/pipes')
+    sweep_temporary()
+    assert (tmp_path / "log").read_text().split() == ["quit"]
+    assert (tmp_path / "log.folder").read_text().split() == [str(left)]
+    assert (tmp_path / "pipes").read_text().split() == [LOCK]
+    assert (left.exists(), other.exists()) == (False, False)
 
 
 def test_it_is_for_gpus():
