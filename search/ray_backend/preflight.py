@@ -48,6 +48,9 @@ class NodeCheck:
             data: (reference in the object store, fingerprint) of the images.
             shared: The path or URI that workers write to.
             device: `cpu` or `cuda`.
+
+        Raises:
+            OSError: The driver cannot write to `shared`.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -105,10 +108,17 @@ def check_nodes(ray: Any, data: Sequence[tuple[Any, str]], shared: str, device: 
         device: `cpu` or `cuda`.
 
     Raises:
-        InputError: Some nodes cannot run trials. The message lists every problem of every node.
+        InputError: Some nodes cannot run trials, and the message lists every problem of every node; or the driver cannot write to
+            `shared`.
     """
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    check, results = NodeCheck(ray, nodes, data, shared, device), []
+    try:
+        check, results = NodeCheck(ray, nodes, data, shared, device), []
+    except OSError as error:  # not converted in `NodeCheck`: while a search runs, an OSError lets its epochs end
+        raise InputError(
+            f"{shared}: cannot write there ({error.strerror or error}); nothing was started. Free some space or repair the folder, then "
+            "start the command again"
+        ) from error
     try:
         while not check.is_done:
             results += check.answers(PATIENCE_SECONDS)

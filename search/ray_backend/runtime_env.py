@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.search.ray_backend.session import QUIET
-from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.leftovers import temporary_errors, temporary_folder
 from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
@@ -32,10 +31,10 @@ def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
         spaces: The spaces of the trainings, which name the user's own parts.
 
     Raises:
-        InputError: A module cannot be sent.
+        InputError: A module cannot be sent, or temporary files cannot be written.
     """
     users = sorted({module for space in spaces for module in _user_modules(space.tree)})
-    with temporary_folder("code") as folder:
+    with temporary_errors("start the command again"), temporary_folder("code") as folder:
         modules = [str(_own_code(Path(folder))), *map(_path_of, users)]
         yield {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
 
@@ -44,10 +43,19 @@ def _own_code(folder: Path) -> Path:
     """Copy the package `winnow` into one folder. In a checkout its subpackages are not inside it, and Ray sends a folder as it is."""
     winnow = folder / "winnow"
     for name in PACKAGES:
-        shutil.copytree(_path_of(f"winnow.{name}"), winnow / name, ignore=shutil.ignore_patterns("__pycache__"))
+        package = Path(_path_of(f"winnow.{name}"))
+        # Not copytree: its error of a full disk is not that of the system, but a list of texts.
+        for file in package.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                _copy(file, winnow / name / file.relative_to(package))
     for file in Path(_path_of("winnow")).glob("*.py"):
-        shutil.copy(file, winnow)
+        _copy(file, winnow / file.name)
     return winnow
+
+
+def _copy(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(file.read_bytes())
 
 
 def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:

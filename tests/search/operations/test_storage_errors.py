@@ -7,11 +7,17 @@ import os
 import shutil
 import tempfile
 import traceback
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray.tune import TuneError
 
 from winnow.search.operations.execution import storage_errors
+from winnow.search.ray_backend.preflight import check_nodes
+from winnow.search.ray_backend.runtime_env import runtime_env
+from winnow.search.resources.mps import mps_daemon
+from winnow.search.storage import remote
 from winnow.search.storage.leftovers import temporary_errors
 from winnow.search.storage.run_folder import RunFolder, create
 from winnow.spaces.errors import InputError
@@ -59,13 +65,49 @@ def fail() -> None:
     raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
-@pytest.mark.parametrize(("failing", "reason"), [(fail_as_tune_does, errno.ENOSPC), (fail, errno.EDQUOT)])
-def test_a_full_disk_of_temporary_files_is_named(failing, reason):
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/full/file")
+
+
+@pytest.mark.parametrize(
+    ("failing", "file", "reason"),
+    [(fail_as_tune_does, None, errno.ENOSPC), (fail, None, errno.EDQUOT), (full, "/full/file", errno.ENOSPC)],
+)
+def test_a_full_disk_of_temporary_files_is_named(monkeypatch, failing, file, reason):
+    monkeypatch.setenv("RAY_TMPDIR", "/rays")
     with pytest.raises(InputError) as raised, temporary_errors("winnow resume r"):
         failing()
-    folders = " or ".join(dict.fromkeys(filter(None, (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir()))))
-    assert str(raised.value).startswith(f"{folders}: temporary files cannot be written ({os.strerror(reason)})")
-    assert str(raised.value).endswith("then: winnow resume r")
+    assert str(raised.value) == (
+        f"{file or f'/rays or {tempfile.gettempdir()}'}: temporary files cannot be written ({os.strerror(reason)}); nothing is lost. "
+        "Free some space there, or set TMPDIR and RAY_TMPDIR to other folders, then: winnow resume r"
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "function", "made"),
+    [
+        (tempfile, "mkdtemp", lambda: runtime_env([])),
+        (Path, "write_bytes", lambda: runtime_env([])),
+        (tempfile, "mkdtemp", mps_daemon),
+    ],
+    ids=["folder of code for a cluster", "that code", "folder of the MPS daemon"],
+)
+def test_a_full_disk_of_temporary_files_is_named_before_a_search_too(monkeypatch, what, function, made):
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(what, function, full)
+    with (
+        pytest.raises(InputError, match=r"^/full/file: temporary files cannot be written .*: start the command again$"),
+        made(),
+    ):
+        pass
+
+
+def test_a_full_disk_where_nodes_are_checked_is_named(monkeypatch):
+    monkeypatch.setattr(remote, "write", full)
+    with pytest.raises(
+        InputError, match=r"^runs: cannot write there \(No space left on device\); nothing was started\."
+    ):
+        check_nodes(SimpleNamespace(nodes=list), [], "runs", "cpu")
 
 
 @pytest.mark.parametrize("error", [ConnectionError("Ray is gone"), TuneError("a bug"), InputError("bad input")])
