@@ -135,9 +135,9 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "test_objective",
                         "test_objective_low",
                         "test_objective_high",
+                        "test_objective_images",
                         "num_seeds",
                         "num_failed",
-                        "num_test_images",
                         "largest_class",
                         "num_one_class",
                     )
@@ -262,7 +262,7 @@ def _verdict(runs: tuple[RunData, RunData], rows: tuple[Row, Row]) -> str:
         return f"{text}; {_no_interval(runs, rows)}"
     low, high = row["difference_low"], row["difference_high"]
     verdict = ": the two cannot be told apart" if low <= 0 <= high else ""
-    over = f"over the seeds and {wording.count(row['num_test_images'])} test images, paired by image"
+    over = f"over the seeds and {wording.count(row['test_objective_images'])} test images, paired by image"
     return f"{text} (95 % interval {wording.difference_ends(run, low, high)} {over}){verdict}"
 
 

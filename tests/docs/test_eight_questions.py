@@ -105,6 +105,9 @@ def test_4_how_the_winner_was_trained(run: Path, page: Page) -> None:
 
 
 def test_5_is_it_better_than_the_baseline_and_how_sure(run: Path, page: Page) -> None:
+    first = answer(run, 5)[0]
+    basis = f"over {first['num_seeds']} seeds and {first['test_objective_images']} test images"
+    assert basis in page.text("winners")
     for row, cells in zip(answer(run, 5), page.cells("winners"), strict=False):
         ends = wording.difference_ends(page.run, row["objective_gain_low"], row["objective_gain_high"])
         assert cells[0] == f"{row['rank']} (trial {row['trial']})"

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from tests.helpers.by_metric import run_by
 from tests.helpers.html import CONSTANTS
-from tests.helpers.make_run import make_run
+from tests.helpers.make_run import NUM_TEST, make_run
 from tests.reports.test_audit import run as audited  # noqa: F401
 from tests.reports.test_next_step import STATES
 from tests.reports.test_query_order import changing
@@ -182,6 +183,8 @@ def headline(made: Page, rows: list[Row]) -> None:
     assert wording.ends_text(run, row["test_objective_low"], row["test_objective_high"]) in text
     assert f"mean of {row['num_seeds']} seeds" in text
     assert f"{row['num_test_images']} " in text
+    images = row["test_objective_images"]
+    assert f"over {row['num_seeds']} seeds " + ("alone" if images is None else f"and {images} test images") in text
 
 
 def yardsticks(made: Page, rows: list[Row]) -> None:
@@ -224,6 +227,7 @@ def best_trials(made: Page, rows: list[Row]) -> None:
 
 def winners(made: Page, rows: list[Row]) -> None:
     run = made.run
+    assert wording.basis(run, rows[0]) in made.text("winners")
     expected = [
         [
             wording.objective_interval(run, row),
@@ -410,6 +414,14 @@ def test_every_query_of_the_page_is_checked(whole: Page) -> None:
 
 
 # --- pages of other runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["validation_loss", "validation_auroc"])
+def test_the_headline_of_a_metric_whose_interval_covers_the_images(tmp_path: Path, objective: str) -> None:
+    run = run_by(tmp_path / "run", objective)
+    (row,) = rows_of(run, "headline")
+    assert row["test_objective_images"] == row["num_test_images"] == NUM_TEST
+    headline(opened(run), [row])
 
 
 def test_the_audit_of_the_stops(audited: reports.RunData) -> None:  # noqa: F811

@@ -15,6 +15,7 @@ from scipy import stats
 from benchmarks.search_quality.intervals import Case, simulate
 from tests.helpers.by_metric import run_by
 from tests.helpers.make_run import NUM_TEST, make_run
+from tests.reports.test_contributions import rewrite_predictions
 from winnow import reports
 from winnow.reports.tables.answers import load_answers, winner_answers
 from winnow.reports.tables.contributions import contributions
@@ -181,7 +182,16 @@ def test_comparing_pairs_the_images_of_two_runs(tmp_path):
     row = compare.comparison(runs)[1]
     expected = difference_interval(second.correct, first.correct, step=1.0)
     assert (row["difference_low"], row["difference_high"]) == expected[1:]
-    assert row["num_test_images"] == NUM_TEST
+    assert row["test_objective_images"] == NUM_TEST
+
+
+def test_the_images_behind_a_difference_are_those_of_the_compared_metric(tmp_path):
+    """Of the second run, the probabilities give the loss, but the predicted classes do not give the accuracy."""
+    runs = [run_by(tmp_path / each, "validation_loss", seed) for each, seed in (("one", 0), ("two", 3))]
+    runs[1] = rewrite_predictions(runs[1], 1, lambda arrays: arrays.update(predicted=(arrays["true"] + 1) % 10))
+    row = compare.comparison(runs)[1]
+    assert (row["difference_low"] is None, runs[1].winner_rows()[0]["num_test_images"]) == (False, None)
+    assert f"over the seeds and {NUM_TEST} test images, paired by image" in _compared(runs)
 
 
 @pytest.mark.parametrize("name", ["auroc", "top5_accuracy"])
