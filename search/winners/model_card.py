@@ -151,7 +151,7 @@ def _figures(
         gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
         ends = "" if low is None else f" (95 % interval {words.difference_ends(run, low, high)})"
         lines.append(
-            f"- The search optimized another metric: {words.tested_name(run)} {words.objective_interval(run, row)}"
+            f"- On the test images, by the objective of the search: {words.tested_name(run)} {words.objective_interval(run, row)}"
             + (
                 "."
                 if gain is None
@@ -159,7 +159,7 @@ def _figures(
             )
         )
     lines += [
-        f"- The search also optimized another metric: {words.figure_words(name)} {words.figure_text(name, row[name])}."
+        f"- On the test images, by another objective of the search: {words.figure_words(name)} {words.figure_text(name, row[name])}."
         for name in columns_of_tests(run)[1:]
         if name != name_on_test_images(run.objective)
     ]

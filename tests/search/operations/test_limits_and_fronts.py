@@ -123,7 +123,7 @@ def test_a_front_of_two_metrics_and_a_cost(space, capsys):
     assert winnow("export", "r", "--winner", "1", "--weights-only", "--output", "best") == 0
     tested = f"{100 * rows('front')[0]['test_calibration_error']:.2f}"
     card = Path("best/README.md").read_text().replace("\u00a0", " ")
-    assert f"- The search also optimized another metric: test calibration error {tested} %." in card
+    assert f"- On the test images, by another objective of the search: test calibration error {tested} %." in card
 
 
 def test_a_search_keeps_to_its_limits_and_says_so(space, capsys):

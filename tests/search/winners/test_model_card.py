@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.fronts import make_front_run
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.text import wording
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.winners.model_card import Checks, _figures, model_card
@@ -27,10 +29,22 @@ def test_figures_of_the_card(tmp_path: Path, objective: str, gap: float) -> None
     winner: Any = SimpleNamespace(origin={"seed": 101})
     text = " ".join(_figures(run, winner, {**first, "gap": gap}, baseline, {"test_accuracy": 0.97}))
     assert ("tends to look better than it is" in text) == (gap > 0)
-    assert ("another metric: test loss" in text) == (objective == "validation_loss")
+    tested = "- On the test images, by the objective of the search: test loss "
+    assert (tested in text) == (objective == "validation_loss")
     if objective == "validation_loss":
         assert f"which is {first['objective_gain']:+.4g}" in text
         assert "better than the baseline's" in text
+
+
+def test_no_value_on_the_test_images_is_called_optimized(tmp_path: Path) -> None:
+    objectives = ["validation_accuracy", {"minimize": "validation_calibration_error"}, {"minimize": "parameters"}]
+    run = reports.read(make_front_run(tmp_path / "run", objectives, stage="retrained"))
+    first, *_, baseline = run.winner_rows()
+    winner: Any = SimpleNamespace(origin={"seed": 101})
+    lines = _figures(run, winner, first, baseline, {"test_accuracy": 0.97})
+    tested = wording.percent(first["test_calibration_error"])
+    assert f"- On the test images, by another objective of the search: test calibration error {tested}." in lines
+    assert "optimized" not in " ".join(lines)
 
 
 @pytest.fixture(scope="module")
