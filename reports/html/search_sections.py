@@ -124,8 +124,10 @@ def _choices(run: RunData) -> tuple[Table, str] | None:
         f"Completed trials by depth: their median {wording.objective_name(run)}, the best, and in parentheses the number of trials. Compare within "
         "a column; if a number is small, the order may be chance."
     )
-    if found.num_left_out:
-        about += f" {wording.plural(found.num_left_out, 'depth')} with fewer trials left out."
+    if found.num_depths_left_out:
+        about += f" {wording.plural(found.num_depths_left_out, 'depth')} with fewer trials left out."
+    if found.num_choices_left_out:
+        about += f" {wording.plural(found.num_choices_left_out, 'further choice')} left out."
     return Table(columns, lines, numeric=range(2, len(columns))), about
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from winnow.spaces.trial_status import TrialStatus
+from winnow.reports.tables.candidates import completed_inside
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -37,8 +37,10 @@ class EqualDepth:
     """Ascending."""
     options: dict[tuple[str, str], dict[int, Results]]
     """{(path of the choice, option): {depth: its results}}; a depth without completed trials is left out."""
-    num_left_out: int
+    num_depths_left_out: int
     """Number of further depths, with fewer completed trials."""
+    num_choices_left_out: int
+    """Number of further choices that the space searches, beyond `MAX_CHOICES`."""
 
 
 def choice_paths(run: RunData) -> list[str]:
@@ -47,11 +49,16 @@ def choice_paths(run: RunData) -> list[str]:
     Args:
         run: The run. The result is empty if its space does not search the depth.
     """
+    return _all_choice_paths(run)[:MAX_CHOICES]
+
+
+def _all_choice_paths(run: RunData) -> list[str]:
+    """Return the choices that could be compared, in the order of `choice_paths`."""
     kinds = run.space.columns()
     if kinds.get(DEPTH) != "int":
         return []
     paths = [path for path, kind in kinds.items() if kind in ("string", "bool") and not _is_numbered(path)]
-    return sorted(paths, key=lambda path: not path.endswith(".name"))[:MAX_CHOICES]
+    return sorted(paths, key=lambda path: not path.endswith(".name"))
 
 
 def _is_numbered(path: str) -> bool:
@@ -71,9 +78,8 @@ def at_equal_depth(run: RunData) -> EqualDepth | None:
     paths = choice_paths(run)
     values: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     num_of_depth: Counter[int] = Counter()
-    for row in run.rows("trials") if paths else ():
-        is_known = row["in_space"] and row["objective"] is not None and row[DEPTH] is not None
-        if row["status"] != TrialStatus.COMPLETED or not is_known:
+    for row in completed_inside(run.rows("trials") if paths else []):
+        if row[DEPTH] is None:
             continue
         num_of_depth[row[DEPTH]] += 1
         for path in paths:
@@ -91,7 +97,7 @@ def at_equal_depth(run: RunData) -> EqualDepth | None:
         for (known, option), by_depth in sorted(values.items())
         if known == path
     }
-    return EqualDepth(depths, options, len(num_of_depth) - len(depths))
+    return EqualDepth(depths, options, len(num_of_depth) - len(depths), len(_all_choice_paths(run)) - len(paths))
 
 
 def _option(value: str | bool) -> str:

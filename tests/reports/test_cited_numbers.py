@@ -416,6 +416,16 @@ def test_every_query_of_the_page_is_checked(whole: Page) -> None:
 # --- pages of other runs ------------------------------------------------------------------------------------------------
 
 
+def test_choices_that_are_left_out_are_counted(whole: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "left out" not in whole.text("choices")
+    num = len({cells[0] for cells in whole.cells("choices")} - {""})
+    assert num > 2
+    monkeypatch.setattr("winnow.reports.text.choices.MAX_CHOICES", 2)
+    made = opened(whole.run)
+    assert len({cells[0] for cells in made.cells("choices")} - {""}) == 2
+    assert f" {wording.plural(num - 2, 'further choice')} left out." in made.text("choices")
+
+
 @pytest.mark.parametrize("objective", ["validation_loss", "validation_auroc"])
 def test_the_headline_of_a_metric_whose_interval_covers_the_images(tmp_path: Path, objective: str) -> None:
     run = run_by(tmp_path / "run", objective)
