@@ -136,9 +136,10 @@ class Settings(SearchSettings):
         return [name for name in self.further if name in OBJECTIVES]
 
     @property
-    def metrics(self) -> list[str]:
-        """The objectives that are metrics, the first one first."""
-        return [self.objective, *self.further_metrics]
+    def metrics(self) -> list[tuple[str, str]]:
+        """The objectives that are metrics, each as (key of the space that names it, metric)."""
+        key = "search.objective" if self.objectives is None else "search.objectives"
+        return [(key, metric) for metric in (self.objective, *self.further_metrics)]
 
     def attributes(self, epoch: int) -> list[str]:
         """Return the attributes of a trial in the study that hold its values of `further` after an epoch.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,20 +88,22 @@ def check_objective(space: Space, objective: str) -> None:
         )
 
 
-def check_metrics(source: str, configs: Iterable[Config], num_classes: int, objectives: Sequence[str]) -> None:
+def check_metrics(
+    source: str, configs: Iterable[Config], num_classes: int, objectives: Iterable[tuple[str, str]]
+) -> None:
     """Check that networks can differ in every metric by which a search or a training decides.
 
     Args:
         source: Name of the space, for the message.
         configs: Configs of the space.
         num_classes: Number of classes of its images.
-        objectives: The metrics that rank the trials, the first objective first; empty for a training outside a search.
+        objectives: (key, metric) of each metric that ranks the trials, such as `("search.objective", "validation_auroc")`; empty for a
+            training outside a search.
 
     Raises:
         InputError: A metric has the same value for every network, as top-5 accuracy has with five classes.
     """
-    watched = {(f"search.objective{'s' * (place > 0)}", name) for place, name in enumerate(objectives)}
-    watched |= {place for config in configs for place in config.watched.items()}
+    watched = {*objectives, *(place for config in configs for place in config.watched.items())}
     constant = sorted((metric, key) for key, metric in watched if num_classes < LEAST_CLASSES[metric])
     if not constant:
         return

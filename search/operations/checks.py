@@ -77,7 +77,7 @@ def check_space(
     data: ImageData,
     trial_timeout: float | None = None,
     say: Callable[[str], None] | None = None,
-    objectives: Sequence[str] = (),
+    objectives: Sequence[tuple[str, str]] = (),
 ) -> list[str]:
     """Check that the networks and the metrics of a space fit its images.
 
@@ -86,7 +86,7 @@ def check_space(
         data: Its images.
         trial_timeout: Seconds that each custom part may take, at least 300. Default: that of the space.
         say: Receives a message about each custom part that takes long to build. Default: there is no message.
-        objectives: The metrics that rank the trials, the first objective first. Default: none, as for a training outside a search.
+        objectives: (key, metric) of each metric that ranks the trials. Default: none, as for a training outside a search.
 
     Returns:
         Notes for the user, such as how many custom models refuse their config.
@@ -100,13 +100,13 @@ def check_space(
     return [*check_parts(space, data, trial_timeout, say), *limit_notes(space, data.image_shape, data.num_classes)]
 
 
-def check_losses_and_metrics(space: Space, num_classes: int, objectives: Sequence[str]) -> None:
+def check_losses_and_metrics(space: Space, num_classes: int, objectives: Sequence[tuple[str, str]]) -> None:
     """Check that every list of class weights has one weight per class, and that the metrics that decide tell networks apart.
 
     Args:
         space: The space.
         num_classes: Number of classes of the data set.
-        objectives: The metrics that rank the trials, the first objective first; empty for a training outside a search.
+        objectives: (key, metric) of each metric that ranks the trials; empty for a training outside a search.
 
     Raises:
         InputError: One of them does not fit.

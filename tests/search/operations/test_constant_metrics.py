@@ -46,7 +46,7 @@ def with_classes(num: int) -> ImageData:
 
 def refused(number: int, keys: dict[str, Any], objective: str | None) -> str:
     with pytest.raises(InputError) as error:
-        check_space(space(**keys), with_classes(number), objectives=[objective] if objective else [])
+        check_space(space(**keys), with_classes(number), objectives=[("search.objective", objective)] if objective else [])
     return str(error.value)
 
 
@@ -77,14 +77,16 @@ def test_it_is_refused_wherever_it_decides(
 
 
 def test_as_a_further_objective_it_is_to_be_left_out() -> None:
+    several = settings_for(space(search={"objectives": ["validation_accuracy", TOP5]})).metrics
+    assert several == [("search.objectives", "validation_accuracy"), ("search.objectives", TOP5)]
     with pytest.raises(
         InputError, match=r"own.yaml: search.objectives: .* instead \(leave it out of search.objectives\)$"
     ):
-        check_space(space(), with_classes(3), objectives=["validation_accuracy", TOP5])
+        check_space(space(), with_classes(3), objectives=several)
 
 
 def test_with_six_classes_it_may_decide() -> None:
-    check_space(space(early_stopping=EARLY, weights=WEIGHTS), with_classes(6), objectives=[TOP5])
+    check_space(space(early_stopping=EARLY, weights=WEIGHTS), with_classes(6), objectives=[("search.objective", TOP5)])
 
 
 def test_only_top_5_needs_more_than_two_classes() -> None:
@@ -134,7 +136,7 @@ def nothing_starts(*_: Any, **__: Any) -> None:
     ("arguments", "place"),
     [
         (["search", "own.yaml", "--objective", TOP5], "search.objective"),
-        (["search", "own.yaml", "--set", f"search.objectives=[{TOP5}, parameters]"], "search.objective"),
+        (["search", "own.yaml", "--set", f"search.objectives=[{TOP5}, parameters]"], "search.objectives"),
         (["search", "own.yaml", "--set", f"search.objectives=[validation_accuracy, {TOP5}]"], "search.objectives"),
         (["train", "own.yaml", "--set", "optimizer.lr=0.1", "--set", f"weights={WEIGHTS}"], "weights"),
     ],
