@@ -152,7 +152,7 @@ TABLES = {
             _WINNER_TRIAL,
             _BASELINE,
             SEED,
-            Column("status", "string", "completed, diverged, out_of_memory, failed or lost"),
+            Column("status", "string", "completed, diverged, out_of_memory, failed, lost or timed_out"),
             Column("test_accuracy", "float", "accuracy on the test images, measured once", "fraction", _UNFINISHED),
             Column("test_loss", "float", "loss on the test images", null=_UNFINISHED),
             *(

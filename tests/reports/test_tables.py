@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from winnow.reports.tables.from_folder import FromFolder
 from winnow.reports.tables.parquet import write_tables
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
+from winnow.spaces.trial_status import FAILURES
 
 STAGES: tuple[Stage, ...] = ("empty", "first_epoch", "searching", "searched", "retrained")
 
@@ -51,6 +53,12 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(run_folder: Path) -> reports.RunData:
     return reports.read(run_folder)
+
+
+@pytest.mark.parametrize(("table", "others"), [("retrains", {"completed"}), ("failures", set())])
+def test_every_status_of_a_training_is_described(table: str, others: set[str]) -> None:
+    (status,) = (column for column in TABLES[table].columns if column.name == "status")
+    assert set(re.findall(r"\w+", status.meaning)) - {"or"} == {*FAILURES, *others}
 
 
 def test_trials_hold_what_the_study_says(run: reports.RunData) -> None:
