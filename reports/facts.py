@@ -7,20 +7,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.epoch_figures import LEAST_CLASSES, METRICS, OWN_METRIC, name_on_test_images
+from winnow.spaces.epoch_figures import METRICS, OWN_METRIC, name_on_test_images, tells_apart
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
-
-
-def tells_apart(metric: str, num_classes: int | None) -> bool:
-    """Return whether networks can differ in a metric. With five classes, every network has a top-5 accuracy of 1.
-
-    Args:
-        metric: A name of `winnow.spaces.epoch_figures.QUALITY`.
-        num_classes: Number of classes; None or 0 if it is not recorded.
-    """
-    return not num_classes or num_classes >= LEAST_CLASSES[metric]
 
 
 def metrics_on_test_images(run: RunFacts) -> list[str]:

@@ -171,6 +171,16 @@ LEAST_CLASSES = {figure.name: figure.least_classes for figure in QUALITY}
 """The smallest number of classes with which each figure differs between networks: with five, every network has a top-5 accuracy of 1."""
 
 
+def tells_apart(metric: str, num_classes: int | None) -> bool:
+    """Return whether networks can differ in a metric. With five classes, every network has a top-5 accuracy of 1.
+
+    Args:
+        metric: A name of `QUALITY`.
+        num_classes: Number of classes; None or 0 if it is not recorded.
+    """
+    return not num_classes or num_classes >= LEAST_CLASSES[metric]
+
+
 def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
     """Return the value of an objective such that lower is better: negated if high values are good, infinity if it is null.
 

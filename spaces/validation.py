@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from winnow.spaces.epoch_figures import LEAST_CLASSES, OWN_METRIC
+from winnow.spaces.epoch_figures import LEAST_CLASSES, OWN_METRIC, tells_apart
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.domains import Log
 from winnow.spaces.grammar.nodes import AtLeast, Parameter, draw, locate
@@ -104,7 +104,7 @@ def check_metrics(
         InputError: A metric has the same value for every network, as top-5 accuracy has with five classes.
     """
     watched = {*objectives, *(place for config in configs for place in config.watched.items())}
-    constant = sorted((metric, key) for key, metric in watched if num_classes < LEAST_CLASSES[metric])
+    constant = sorted((metric, key) for key, metric in watched if not tells_apart(metric, num_classes))
     if not constant:
         return
     metric, keys = constant[0][0], [key for _, key in constant]

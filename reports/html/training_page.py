@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from winnow.reports.durable import write_whole
-from winnow.reports.facts import tells_apart
 from winnow.reports.figures import training as figures_training
 from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
@@ -21,7 +20,7 @@ from winnow.reports.tables.training import TABLES, environment_rows, largest_cla
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.reports.text.winner_recipe import training_words
-from winnow.spaces.epoch_figures import QUALITY, in_words
+from winnow.spaces.epoch_figures import QUALITY, in_words, tells_apart
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
 
