@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from winnow.spaces.epoch_figures import OBJECTIVES, QUALITY
+from winnow.spaces.epoch_figures import is_cost, is_maximized
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.grid import check_grid
@@ -21,11 +21,6 @@ from winnow.spaces.space import Space
 from winnow.spaces.validation import check_objective
 
 Direction = Literal["maximize", "minimize"]
-DIRECTIONS: dict[str, Direction] = {
-    figure.name: "maximize" if figure.better == "high" else "minimize"
-    for figure in QUALITY
-    if figure.name in OBJECTIVES
-}
 UNBOUNDED_TRIALS = 10**6
 """Number of trials that stands for "as many as the time allows": no search reaches it."""
 
@@ -64,7 +59,7 @@ def attribute(figure: str, epoch: int) -> str:
     Returns:
         `validation_macro_f1@3` for a metric after epoch 3, of the weights kept so far; the name itself for a cost.
     """
-    return f"{figure}@{epoch}" if figure in OBJECTIVES else figure
+    return figure if is_cost(figure) else f"{figure}@{epoch}"
 
 
 class SearchOptions(SearchSettings):
@@ -113,7 +108,7 @@ class Settings(SearchSettings):
     @property
     def direction(self) -> Direction:
         """Whether a larger or a smaller value of the first objective is better."""
-        return DIRECTIONS[self.objective]
+        return "maximize" if is_maximized(self.objective) else "minimize"
 
     @property
     def needs_latency(self) -> bool:
@@ -133,7 +128,7 @@ class Settings(SearchSettings):
     @property
     def further_metrics(self) -> list[str]:
         """The objectives besides the first one that are metrics. Unlike a cost, a metric has another value after each epoch."""
-        return [name for name in self.further if name in OBJECTIVES]
+        return [name for name in self.further if not is_cost(name)]
 
     @property
     def metrics(self) -> list[tuple[str, str]]:

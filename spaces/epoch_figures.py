@@ -171,6 +171,24 @@ LEAST_CLASSES = {figure.name: figure.least_classes for figure in QUALITY}
 """The smallest number of classes with which each figure differs between networks: with five, every network has a top-5 accuracy of 1."""
 
 
+def is_maximized(objective: str) -> bool:
+    """Return whether high values of an objective are good.
+
+    Args:
+        objective: Its column in the table `trials`: a metric or a cost.
+    """
+    return BETTER.get(objective) == "high"
+
+
+def is_cost(objective: str) -> bool:
+    """Return whether an objective is a cost of the network, such as `num_parameters`, which is minimized and has no value for each epoch.
+
+    Args:
+        objective: Its column in the table `trials`: a metric or a cost.
+    """
+    return objective not in BETTER
+
+
 def tells_apart(metric: str, num_classes: int | None) -> bool:
     """Return whether networks can differ in a metric. With five classes, every network has a top-5 accuracy of 1.
 
@@ -191,7 +209,7 @@ def to_minimize(metric: str, values: Mapping[str, float | None]) -> float:
     value = values[metric]
     if value is None:
         return math.inf
-    return -value if BETTER[metric] == "high" else value
+    return -value if is_maximized(metric) else value
 
 
 def weights_rules() -> dict[str, str]:

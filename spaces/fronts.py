@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from winnow.spaces.epoch_figures import BETTER
+from winnow.spaces.epoch_figures import is_cost, is_maximized
 
 Array = np.ndarray
 
@@ -25,10 +25,9 @@ def gain(value: float | None, objective: str) -> float:
     """
     if value is None:
         return math.nan
-    better = BETTER.get(objective)
-    if better is None:
+    if is_cost(objective):
         return -math.log(max(value, 1e-12))
-    return float(value) if better == "high" else -float(value)
+    return float(value) if is_maximized(objective) else -float(value)
 
 
 def gains(values: Sequence[Sequence[float | None]], objectives: Sequence[str]) -> Array:

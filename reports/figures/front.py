@@ -19,7 +19,7 @@ from winnow.reports.figures.style import (
 )
 from winnow.reports.tables.candidates import completed_inside
 from winnow.reports.text import wording
-from winnow.spaces.epoch_figures import name_on_test_images
+from winnow.spaces.epoch_figures import is_cost, is_maximized, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -59,14 +59,13 @@ def front_info(run: RunData, name: str) -> FrontInfo:
         run: The run.
         name: The objective on the horizontal axis, a column of `trials`.
     """
-    is_cost = name in wording.COST_WORDS
     means = {row["trial"]: {key: row[key] for key in ("objective", name)} for row in run.rows("front")}
     completed = [row | means.get(row["trial"], {}) for row in completed_inside(run.rows("trials"))]
     # A cost of 0 has no place on a logarithmic axis.
-    completed = [row for row in completed if (row[name] if is_cost else row[name] is not None)]
+    completed = [row for row in completed if (row[name] if is_cost(name) else row[name] is not None)]
     place = {row["trial"]: position for position, row in enumerate(completed)}
     members = sorted((row for row in run.rows("front") if row["trial"] in place), key=lambda row: row[name])
-    ends = (name if is_cost else name_on_test_images(name), name_on_test_images(run.objective))
+    ends = (name if is_cost(name) else name_on_test_images(name), name_on_test_images(run.objective))
     return FrontInfo(
         further=[float(row[name]) for row in completed],
         objective=[row["objective"] for row in completed],
@@ -79,15 +78,14 @@ def front_info(run: RunData, name: str) -> FrontInfo:
 
 
 def _draw(run: RunData, info: FrontInfo, name: str) -> go.Figure:
-    is_maximized, is_cost = wording.is_maximized(name), name in wording.COST_WORDS
-    title = f"{wording.figure_words(name)} ({'higher' if is_maximized else 'lower'} is better)"
+    title = f"{wording.figure_words(name)} ({'higher' if is_maximized(name) else 'lower'} is better)"
     figure = go.Figure(layout=base_layout(title, wording.objective_name(run), height=340))
     x, y = ([values[i] for i in info.front] for values in (info.further, info.objective))
     # The steps of two objectives bound what the front dominates.
-    shape = "linear" if len(run.further) > 1 else "vh" if is_maximized else "hv"
+    shape = "linear" if len(run.further) > 1 else "vh" if is_maximized(name) else "hv"
     line = {"color": GREEN, "width": 2, "shape": shape}
     figure.add_scatter(x=x, y=y, mode="lines", line=line, name="front", hoverinfo="skip")
-    at = f"%{{x{':.3s' if is_cost else hover_format(name)}}}"
+    at = f"%{{x{':.3s' if is_cost(name) else hover_format(name)}}}"
     hover = f"trial %{{customdata}}: %{{y{hover_format(run.objective)}}} at {at}<extra></extra>"
     add_trials(figure, info.further, info.objective, info.trials, ["completed"] * len(info.trials), hovertemplate=hover)
     if info.tested:
@@ -96,6 +94,6 @@ def _draw(run: RunData, info: FrontInfo, name: str) -> go.Figure:
         marker = {"color": ORANGE, "symbol": "diamond-open", "size": 11}
         more: dict[str, Any] = {"customdata": trials, "mode": "markers", "marker": marker, "hovertemplate": about}
         figure.add_scatter(x=further, y=objective, name="retrained, test images", **more)
-    figure.update_xaxes(number_axis(info.further, is_log=True) | {"type": "log"} if is_cost else value_axis(name))
+    figure.update_xaxes(number_axis(info.further, is_log=True) | {"type": "log"} if is_cost(name) else value_axis(name))
     figure.update_yaxes(value_axis(run.objective))
     return figure

@@ -15,7 +15,7 @@ from winnow.reports import rows as plain
 from winnow.reports.figures.style import BLUE, GREY, Figure, base_layout, hover_format, value_axis
 from winnow.reports.subsample import MAX_EPOCHS, drawn
 from winnow.reports.text import wording
-from winnow.spaces.epoch_figures import BETTER, is_share
+from winnow.spaces.epoch_figures import is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -177,11 +177,11 @@ def _range_after_start(info: _BestInfo, objective: str) -> list[float]:
     best = [value for value in info.best if value is not None] or info.values
     early, last = best[len(best) // 20], best[-1]
     inside = [value for value, counts in zip(info.values, info.inside, strict=True) if counts]
-    further = max(inside) if BETTER[objective] == "high" else min(inside)
+    further = max(inside) if is_maximized(objective) else min(inside)
     low, high = min(early, last, further), max(early, last, further)
     room = 0.08 * (high - low) or 0.02 * abs(last) or 0.02
     spread = float(np.subtract(*np.percentile(inside, [75, 25])))
-    if BETTER[objective] == "high":
+    if is_maximized(objective):
         return [
             min(low, high - spread) - room,
             min(high + room, 1.0 + 0.6 * room) if is_share(objective) else high + room,

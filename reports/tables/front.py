@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas.search import FRONT_METRICS, FRONT_TESTS
 from winnow.reports.tables.candidates import candidates
-from winnow.spaces.epoch_figures import OBJECTIVES, name_on_test_images
+from winnow.spaces.epoch_figures import is_cost, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunFacts
@@ -41,5 +41,5 @@ def front_rows(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row
 
 def columns_of_tests(run: RunFacts) -> list[str]:
     """Return the columns of the front with values on the test images: the accuracy, and each metric among the objectives."""
-    metrics = [name_on_test_images(name) for name in run.ranked_by if name in OBJECTIVES]
+    metrics = [name_on_test_images(name) for name in run.ranked_by if not is_cost(name)]
     return list(dict.fromkeys(["test_accuracy", *metrics]))

@@ -15,9 +15,9 @@ from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, con
 from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import (
-    BETTER,
     METRICS,
     OWN_METRIC,
+    is_maximized,
     name_on_test_images,
     name_on_validation_images,
 )
@@ -81,7 +81,7 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
     (mean, answers), (other_mean, other_answers) = first, second
     if mean is None or other_mean is None:
         return Interval(None, None, None)
-    sign = 1 if BETTER[name_on_validation_images(metric)] == "high" else -1
+    sign = 1 if is_maximized(name_on_validation_images(metric)) else -1
     gain = sign * (mean - other_mean)
     if answers is None or other_answers is None or not answers.same_images(other_answers):
         return Interval(gain, None, None)

@@ -10,6 +10,7 @@ from winnow.reports.facts import measure
 from winnow.reports.tables.candidates import completed_inside, objectives_of
 from winnow.reports.tables.front import front_rows
 from winnow.reports.text import wording
+from winnow.spaces.epoch_figures import is_cost
 from winnow.spaces.fronts import gain, gains, hypervolume
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ def fronts_text(runs: Sequence[RunData], shares: Sequence[float | None]) -> str:
     columns = zip(first.ranked_by, zip(*(objectives_of(first, row) for row in rows), strict=True), strict=True)
     worst = [(name, min(values, key=partial(gain, objective=name))) for name, values in columns]
     reference = wording.listed([wording.figure_fact(name, value) for name, value in worst])
-    scale = (
-        "; costs are compared by their logarithm" if any(name in wording.COST_WORDS for name in first.further) else ""
-    )
+    scale = "; costs are compared by their logarithm" if any(map(is_cost, first.further)) else ""
     of_runs = wording.listed([f"{run.name} {wording.percent(share)}" for run, share in zip(runs, shares, strict=True)])
     return (
         f"Hypervolume of the fronts: {of_runs} of the volume between the worst and the best value of each objective. The worst values, the "

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.front import columns_of_tests
-from winnow.reports.text import wording
 from winnow.reports.text.choices import DEPTH, choice_paths
-from winnow.spaces.epoch_figures import QUALITY, EpochFigure, name_on_test_images
+from winnow.spaces.epoch_figures import QUALITY, EpochFigure, is_cost, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -165,7 +164,7 @@ def _parameters(run: RunData) -> str:
 def _front_figure(run: RunData, name: str) -> str:
     """Return the query of the figure of the front with the objective `name` on the horizontal axis."""
     tests = ", ".join(f"front.{column}" for column in columns_of_tests(run))
-    known = f"trials.{name} > 0" if name in wording.COST_WORDS else f"trials.{name} is not null"
+    known = f"trials.{name} > 0" if is_cost(name) else f"trials.{name} is not null"
     return (
         f"select trials.trial, coalesce(front.{name}, trials.{name}) as {name}, coalesce(front.objective, trials.objective) as objective,\n"
         f"  front.rank, {tests}\n"

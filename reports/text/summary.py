@@ -22,7 +22,7 @@ from winnow.reports.text.next_step import (
 from winnow.reports.text.queries import FRONT
 from winnow.reports.text.seeds import left_out, repeats_text, searched_text, seeds_text
 from winnow.reports.text.terminal import best_first
-from winnow.spaces.epoch_figures import is_share
+from winnow.spaces.epoch_figures import is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _front_sentence(run: RunData) -> str:
 def _best_by(name: str, rows: list[Row]) -> Row:
     """Return the first of the rows of `front` with the best value of an objective."""
     known = [row for row in rows if row[name] is not None] or rows
-    return (max if wording.is_maximized(name) else min)(known, key=lambda row: row[name] or 0.0)
+    return (max if is_maximized(name) else min)(known, key=lambda row: row[name] or 0.0)
 
 
 def _winner_sentences(run: RunData) -> list[str]:

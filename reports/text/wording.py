@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports.facts import are_comparable, gives_one_class, has_cross_entropy, largest_class
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import (
-    BETTER,
     OWN_METRIC,
     in_words,
+    is_cost,
+    is_maximized,
     is_share,
     name_on_test_images,
     name_on_validation_images,
@@ -214,16 +215,7 @@ def figure_fact(name: str, value: float | None) -> str:
         value: The value, or None.
     """
     words, text = figure_words(name), figure_text(name, value)
-    return f"{text} {words}" if name in COST_WORDS else f"{words} {text}"
-
-
-def is_maximized(name: str) -> bool:
-    """Return whether high values of an objective are good.
-
-    Args:
-        name: Its column in `trials`.
-    """
-    return BETTER.get(name) == "high"
+    return f"{text} {words}" if is_cost(name) else f"{words} {text}"
 
 
 def objective_name(run: RunFacts) -> str:

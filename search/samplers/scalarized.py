@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial
 from winnow.search.samplers.study_view import view_of
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
+from winnow.spaces.epoch_figures import is_cost
 from winnow.spaces.fronts import gain, gains
 
 LINEAR_PART = 0.05
@@ -62,8 +63,8 @@ class _Scale:
         self._sign = 1 if settings.direction == "maximize" else -1
         self._best = points.max(axis=0)
         to_median = 2 * (self._best - np.median(points, axis=0))
-        is_cost = [name in settings.costs for name in settings.ranked_by]
-        self._range = np.maximum(np.where(is_cost, np.ptp(points, axis=0), to_median), 1e-9)
+        costs = [is_cost(name) for name in settings.ranked_by]
+        self._range = np.maximum(np.where(costs, np.ptp(points, axis=0), to_median), 1e-9)
 
     def weighted(self, trial: FrozenTrial, point: Array) -> FrozenTrial:
         """Return a copy of a trial with weighted values.

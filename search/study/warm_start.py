@@ -15,7 +15,7 @@ from winnow.search.settings import attribute
 from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
 from winnow.search.study.space_changes import express
-from winnow.spaces.epoch_figures import OBJECTIVES, in_words, kept_values
+from winnow.spaces.epoch_figures import in_words, is_cost, kept_values
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.limits import LIMITED
 from winnow.spaces.space import Space
@@ -114,7 +114,7 @@ def _figures(old: RunRecords, trial: Trial, further: Sequence[str]) -> dict[str,
 
     figures = {figure: trial.user_attrs[figure] for figure in LIMITED.values() if figure in trial.user_attrs}
     rule = trial.user_attrs["config"].get("weights", "last")
-    for name in (each for each in further if each in OBJECTIVES):
+    for name in (each for each in further if not is_cost(each)):
         kept = kept_values(rule, name, epochs_of_trial(old, trial.number))
         figures |= {attribute(name, epoch): value for epoch, value in kept.items()}
     return figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from winnow.spaces.epoch_figures import BETTER
+from winnow.spaces.epoch_figures import is_maximized
 from winnow.spaces.schema.fields import Metric, Strict
 from winnow.spaces.schema.limits import LIMITED
 
@@ -58,9 +58,9 @@ def check_objectives(objectives: Objectives) -> None:
     if len(set(names)) < len(names):
         raise ValueError(f"each objective may be listed only once, but got {', '.join(names)}")
     for objective, name in zip(objectives, names, strict=True):
-        is_maximized = BETTER.get(name) == "high"
-        if isinstance(objective, Minimized if is_maximized else Maximized):
-            raise ValueError(f"{name} must be {'maximized' if is_maximized else 'minimized'}")
+        wrong, right = (Minimized, "maximized") if is_maximized(name) else (Maximized, "minimized")
+        if isinstance(objective, wrong):
+            raise ValueError(f"{name} must be {right}")
 
 
 def further_of(objectives: Objectives | None) -> list[str]:

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from winnow.spaces.epoch_figures import is_cost
 from winnow.spaces.samplers import DEFAULT_SAMPLER, SAMPLERS, SamplerName
 from winnow.spaces.schema.fields import Count, Metric, Strict
-from winnow.spaces.schema.limits import LIMITED, Limits
+from winnow.spaces.schema.limits import Limits
 from winnow.spaces.schema.objectives import Objectives, check_objectives, further_of, name_of
 
 _SAMPLER_TEXT = "Algorithm that suggests the configs. " + " ".join(
@@ -105,7 +106,7 @@ class SearchSettings(Strict):
     @property
     def costs(self) -> list[str]:
         """The objectives that are costs of a network, such as `num_parameters`, and not metrics."""
-        return [name for name in self.further if name in LIMITED.values()]
+        return [name for name in self.further if is_cost(name)]
 
 
 DEFAULT_TOP = 3

@@ -12,7 +12,7 @@ from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports.schemas import KINDS, TABLES
 from winnow.search.operations.rerunning import COMPARED
 from winnow.search.ray_backend.tune import REPORTED
-from winnow.search.settings import DIRECTIONS
+from winnow.search.settings import Settings
 from winnow.search.trackers.base import FIGURES
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.evaluate import score
@@ -23,11 +23,15 @@ from winnow.spaces.epoch_figures import (
     METRICS,
     OBJECTIVES,
     OWN_METRIC,
+    is_cost,
+    is_maximized,
     load_metric,
     weights_rules,
 )
 from winnow.spaces.schema import SearchSettings
 from winnow.spaces.schema.fields import WeightsRule
+from winnow.spaces.schema.limits import LIMITED
+from winnow.spaces.schema.objectives import Cost
 
 NAMES = [figure.name for figure in EPOCH_FIGURES]
 
@@ -67,10 +71,17 @@ def test_every_metric_is_computed_from_labels_and_probabilities():
 
 def test_trials_can_be_judged_by_every_metric():
     annotation = SearchSettings.model_fields["objective"].annotation
-    assert set(typing.get_args(annotation)) == set(OBJECTIVES) == set(DIRECTIONS)
+    assert set(typing.get_args(annotation)) == set(OBJECTIVES)
     assert set(typing.get_args(WeightsRule)) == {"last", *weights_rules()}
-    assert DIRECTIONS["validation_macro_f1"] == "maximize"
-    assert DIRECTIONS["validation_calibration_error"] == "minimize"
+    assert Settings(max_epochs=1, objective="validation_macro_f1").direction == "maximize"
+    assert Settings(max_epochs=1, objective="validation_calibration_error").direction == "minimize"
+
+
+def test_costs_are_the_objectives_that_are_no_metrics_and_are_minimized():
+    costs = typing.get_args(Cost)
+    assert {key: is_cost(figure) for key, figure in LIMITED.items()} == dict.fromkeys(costs, True)
+    assert not any(map(is_cost, OBJECTIVES))
+    assert not any(map(is_maximized, LIMITED.values()))
 
 
 def test_accuracy_and_top_5_take_the_first_of_equal_probabilities():

@@ -46,7 +46,9 @@ def with_classes(num: int) -> ImageData:
 
 def refused(number: int, keys: dict[str, Any], objective: str | None) -> str:
     with pytest.raises(InputError) as error:
-        check_space(space(**keys), with_classes(number), objectives=[("search.objective", objective)] if objective else [])
+        check_space(
+            space(**keys), with_classes(number), objectives=[("search.objective", objective)] if objective else []
+        )
     return str(error.value)
 
 
