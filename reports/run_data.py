@@ -47,12 +47,11 @@ class RunFacts:
     def further(self) -> list[str]:
         """The columns of `trials` with the objectives besides the first one: metrics and costs; empty if the search has one objective."""
         objectives = self.settings.get("objectives")
-        if not objectives:
+        if not objectives:  # as most often; the schema takes long to import
             return []
-        from winnow.spaces.schema.limits import LIMITED
+        from winnow.spaces.schema.objectives import further_of
 
-        names = [next(iter(each.values())) if isinstance(each, dict) else each for each in objectives]
-        return [LIMITED.get(name, name) for name in names[1:]]
+        return further_of(objectives)
 
     @property
     def ranked_by(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from winnow.spaces.epoch_figures import is_maximized
@@ -28,14 +29,14 @@ class Maximized(Strict):
 Objectives = list[Metric | Cost | Minimized | Maximized]
 
 
-def name_of(objective: str | Minimized | Maximized) -> str:
+Stated = str | Minimized | Maximized | dict[str, str]
+"""An objective as the schema holds it, or as `study.yaml` records it, where one with a direction is a mapping."""
+
+
+def name_of(objective: Stated) -> str:
     """Return the name of an objective, with or without a direction."""
-    match objective:
-        case Minimized():
-            return objective.minimize
-        case Maximized():
-            return objective.maximize
-    return objective
+    stated = objective.model_dump() if isinstance(objective, Minimized | Maximized) else objective
+    return str(next(iter(stated.values()))) if isinstance(stated, dict) else stated
 
 
 def check_objectives(objectives: Objectives) -> None:
@@ -63,10 +64,13 @@ def check_objectives(objectives: Objectives) -> None:
             raise ValueError(f"{name} must be {right}")
 
 
-def further_of(objectives: Objectives | None) -> list[str]:
+def further_of(objectives: Sequence[Stated] | None) -> list[str]:
     """Return the figures of a trial that rank it besides the first objective; none for a single objective.
 
     They have the names of their columns in the table `trials`: a metric such as `validation_macro_f1`, a cost such as `num_parameters`.
+
+    Args:
+        objectives: All objectives, the first one first; None or empty if there is only one.
     """
     names = [name_of(objective) for objective in (objectives or [])[1:]]
     return [LIMITED.get(name, name) for name in names]
