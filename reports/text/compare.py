@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.facts import largest_class, measure
@@ -21,6 +20,7 @@ from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import left_out_text, of_all
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
+from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
 if TYPE_CHECKING:
@@ -172,12 +172,12 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     for run in runs:
         winner = next((row for row in run.winner_rows() if row["rank"] == 1), None)
         if winner and (text := left_out_text(run, winner, f"the winner of {run.name}")):
-            console.print(escape(text), highlight=False)
+            console.print(rich_text(text), highlight=False)
         if text := earlier_tests_text(run):
-            console.print(escape(f"{run.name}: {text}"), highlight=False)
+            console.print(rich_text(f"{run.name}: {text}"), highlight=False)
     for row in rows:
         if warning := wording.one_class_text(row["num_one_class"], row["num_seeds"], f"the winner of {row['run']}"):
-            console.print(f"[yellow]{escape(warning)}[/yellow]", highlight=False)
+            console.print(f"[yellow]{rich_text(warning)}[/yellow]", highlight=False)
     if len({row["seed"] for row in rows}) > 1:
         console.print(
             "The seeds differ, so the searches used different validation splits: compare the values on the test images, not the best values of the search."
@@ -187,26 +187,26 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
             about = wording.listed([wording.figure_words(name) for name in run.further])
             best = f"the network of its front with the best {wording.objective_name(run)}"
             text = f"{run.name} had further objectives ({about}): its winner here is {best}."
-            console.print(escape(text), highlight=False)
+            console.print(rich_text(text), highlight=False)
     if any(run.further for run in runs):
         shares = [row["dominated_share"] for row in rows]
-        console.print(escape(why_not_by_fronts(runs) or fronts_text(runs, shares)), highlight=False)
+        console.print(rich_text(why_not_by_fronts(runs) or fronts_text(runs, shares)), highlight=False)
     if len({wording.limits_text(run) for run in runs}) > 1:
         limits = "; ".join(f"{run.name}: {wording.limits_text(run) or 'none'}" for run in runs)
-        console.print(escape(f"The limits differ, so the winners were chosen among different networks: {limits}."))
+        console.print(rich_text(f"The limits differ, so the winners were chosen among different networks: {limits}."))
     for run, row in zip(runs[1:], rows[1:], strict=True):
-        console.print(escape(_verdict((runs[0], run), (rows[0], row))), highlight=False)
+        console.print(rich_text(_verdict((runs[0], run), (rows[0], row))), highlight=False)
     if several := _several_text(rows):
-        console.print(escape(several), highlight=False)
+        console.print(rich_text(several), highlight=False)
     return True
 
 
 def _protocol_table(runs: Sequence[RunData], different: list[Row]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", *(run.name for run in runs)):
-        table.add_column(escape(name), overflow="fold")
+        table.add_column(rich_text(name), overflow="fold")
     for row in different:
-        table.add_row(row["key"], *(escape(str(value)) for value in row["values"]))
+        table.add_row(row["key"], *(rich_text(str(value)) for value in row["values"]))
     return table
 
 
@@ -223,7 +223,7 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
         if row["best_objective"] is not None:
             best += wording.after_epochs({"status": row["best_status"], "num_epochs": row["best_epochs"]})
         shares = [wording.percent(row["largest_class_validation"]) for _ in largest]
-        table.add_row(escape(row["run"]), *costs, best, *shares)
+        table.add_row(rich_text(row["run"]), *costs, best, *shares)
     return table
 
 
@@ -245,7 +245,7 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
     for row, num_seeds in zip(rows, seeds, strict=True):
         interval = wording.objective_interval(run, row)
-        table.add_row(escape(row["run"]), interval, num_seeds, escape(row["winner"] or "not retrained yet"))
+        table.add_row(rich_text(row["run"]), interval, num_seeds, rich_text(row["winner"] or "not retrained yet"))
     return table
 
 

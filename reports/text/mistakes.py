@@ -6,12 +6,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from winnow.reports.text import wording
 from winnow.reports.text.next_step import next_step
-from winnow.reports.visible import visible
+from winnow.reports.visible import rich_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,15 +62,15 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     """
     rows = mistake_rows(run)
     if not rows and (step := next_step(run)) is not None:
-        console.print(f"No winner was tested yet. {escape(step.text)}", highlight=False)
-        console.print(f"next     {escape(step.command)}", highlight=False, soft_wrap=True)
+        console.print(f"No winner was tested yet. {rich_text(step.text)}", highlight=False)
+        console.print(f"next     {rich_text(step.command)}", highlight=False, soft_wrap=True)
         return
     if not rows:
         console.print("There are no mistakes of a winner: no predictions are recorded, or all are right.")
         return
     shown = f"the first {top} of {len(rows)}" if len(rows) > top else str(len(rows))
     title = f"Test images that the winner of {run.name} gets wrong: {shown}"
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=rich_text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("seeds", justify="right", no_wrap=True)
     for name in ("true", "predicted"):  # long names are cut to leave room for that of the image
         table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=MAX_CLASS_WIDTH)
@@ -80,9 +79,9 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     for row in rows[:top]:
         table.add_row(
             f"{row['num_wrong']} of {row['num_seeds']}",
-            escape(visible(row["true_class"])),
-            escape(visible(row["predicted_class"])),
+            rich_text(row["true_class"]),
+            rich_text(row["predicted_class"]),
             wording.percent(row["confidence"]),
-            escape(visible(row["image_name"]) if row["image_name"] else f"test image {row['index']}"),
+            rich_text(row["image_name"] or f"test image {row['index']}"),
         )
     console.print(table)

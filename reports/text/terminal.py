@@ -21,7 +21,7 @@ from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
 from winnow.reports.text.seeds import left_out, of_all, repeats_text
 from winnow.reports.text.written_advice import written_advice
-from winnow.reports.visible import rich_text, visible
+from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -229,7 +229,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else visible(value_text(value))
+    return "-" if value is None else value_text(value)
 
 
 def _fitting_front_table(run: RunData, rows: Sequence[Row], num_rows: int, console: Console) -> Table:

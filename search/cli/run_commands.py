@@ -140,14 +140,13 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
 
 def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    from winnow.reports.visible import visible
+    from winnow.reports.visible import rich_text
 
-    table = Table(*map(escape, columns), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*map(rich_text, columns), box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape("" if value is None else visible(str(value))) for value in row.values()))
+        table.add_row(*(rich_text("" if value is None else str(value)) for value in row.values()))
     console().print(table)
 
 

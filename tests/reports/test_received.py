@@ -18,6 +18,8 @@ from rich.console import Console
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.reading.predictions import load_predictions, validation_files
+from winnow.reports.text.compare import show_comparison
+from winnow.reports.text.mistakes import show_mistakes
 from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.terminal import show as show_run
 from winnow.search.cli.main import main
@@ -49,6 +51,20 @@ def test_escape_sequences_do_not_reach_the_terminal(
         assert "\x1b" not in text
         assert "a\u241b[2Jrun" in text
         assert "was not\u241b[2J replaced" in text
+
+
+def test_comparisons_and_mistakes_do_not_control_a_console_of_rich(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    file = run / "study.yaml"
+    file.write_text(file.read_text().replace("name: run", 'name: "a\\e[2Jrun"'))
+    read, own = reports.read(run), Console(file=io.StringIO(), width=200)
+    assert show_comparison([read, read], own)
+    show_mistakes(read, own, top=3)
+    assert isinstance(own.file, io.StringIO)
+    text = " ".join(own.file.getvalue().split())
+    assert "\x1b" not in text
+    assert "winner of a\u241b[2Jrun gets wrong" in text
+    assert "a\u241b[2Jrun - a\u241b[2Jrun: " in text
 
 
 DAMAGED = {
