@@ -42,7 +42,7 @@ def search(run: RunData) -> Section:
         title="The best trials" if len(ranked) <= MAX_TRIALS else f"The best {MAX_TRIALS} trials",
         about=wording.about_values(ranked[:MAX_TRIALS], best_first=True),
         table=_trial_table(run, ranked[:MAX_TRIALS]),
-        majority=wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else "",
+        majority=wording.largest_class_beside_accuracy(run, "validation"),
         expected=_expected_ends(run),
     )
     return Section("search", "Search", html, [*progress, *curves])

@@ -58,8 +58,8 @@ def read_records(path: Path) -> RunRecords:
         study=study | _earlier_tests(path, retrains),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
         study_trials=trials,
-        epoch_lines=_first_of_each(epochs, tuple(EPOCH_KEYS)),
-        retrain_lines=_first_of_each(retrains, RETRAINING),
+        epoch_lines=first_of_each(epochs, tuple(EPOCH_KEYS)),
+        retrain_lines=first_of_each(retrains, RETRAINING),
     )
 
 
@@ -172,8 +172,13 @@ def retraining_stem(trial: int, seed: int, is_baseline: bool) -> str:
     return f"baseline-s{seed}" if is_baseline else f"t{trial}-s{seed}"
 
 
-def _first_of_each(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
-    """Return the first row for each combination of keys. A resumed training may repeat an epoch, but decisions used the first."""
+def first_of_each(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
+    """Return the first row for each combination of values. A resumed training may repeat an epoch, but decisions used the first.
+
+    Args:
+        rows: The rows.
+        keys: The keys of these values, at least two.
+    """
     first: dict[tuple[Any, ...], Row] = {}
     key_of = itemgetter(*keys)
     for row in rows:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from winnow.reports.reading.predictions import load_predictions
-from winnow.reports.reading.run import read_retrained
+from winnow.reports.reading.run import RETRAINING, first_of_each, read_retrained
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def winner_answers(run: RunData, probabilities: bool = False) -> Answers | None:
 def _answers_of_files(run: RunData, completed: Sequence[dict[str, Any]]) -> Answers | None:
     """Load the predictions of some rows of `retrains` from the run folder; None if it does not have the lines and files of all of them."""
     lines, _ = read_retrained(run.path)
-    by_training = {(line["trial"], line["seed"]): line for line in reversed(lines) if line["rank"] == 1}
+    by_training = {
+        (line["trial"], line["seed"]): line for line in first_of_each(lines, RETRAINING) if line["rank"] == 1
+    }
     found = [by_training.get((row["trial"], row["seed"])) for row in completed]
     known = [line for line in found if line is not None]
     return load_answers(run.path, known, probabilities=True) if len(known) == len(found) else None

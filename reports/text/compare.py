@@ -228,7 +228,7 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
 
 
 def _winner_table(run: RunData, rows: list[Row]) -> Table:
-    majority = wording.largest_class_text(run, "test") if run.objective == "validation_accuracy" else ""
+    majority = wording.largest_class_beside_accuracy(run, "test")
     table = Table(
         title="Winners, retrained and tested once",
         caption=majority or None,

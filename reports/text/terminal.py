@@ -195,7 +195,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
         columns: Width of each further column. If this is empty, configs are complete and take several lines. Default: one line per
             trial, cut to the width.
     """
-    majority = wording.largest_class_text(run, "validation") if run.objective == "validation_accuracy" else ""
+    majority = wording.largest_class_beside_accuracy(run, "validation")
     captions = [wording.about_values(rows, best_first=columns is None), majority]
     table = Table(
         title=title,

@@ -405,6 +405,16 @@ def largest_class_text(run: RunFacts, split: str) -> str:
     )
 
 
+def largest_class_beside_accuracy(run: RunFacts, split: str) -> str:
+    """Return `largest_class_text` for values of the objective; empty if the objective is not the accuracy, so that they cannot be compared.
+
+    Args:
+        run: The run.
+        split: `validation` or `test`.
+    """
+    return largest_class_text(run, split) if run.objective == "validation_accuracy" else ""
+
+
 def points(value: float | None) -> str:
     """Format a difference of accuracies in percentage points with its sign; `-` for None."""
     return "-" if value is None else f"{100 * value:+.2f}\u00a0points"

@@ -14,7 +14,7 @@ from winnow.reports.run_data import RunFacts
 from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.tables.validation_names import write_validation_names
 from winnow.reports.text import next_step
-from winnow.reports.text.wording import NO_BASELINE, largest_class_text
+from winnow.reports.text.wording import NO_BASELINE, largest_class_beside_accuracy
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
 from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, storage_errors
@@ -157,8 +157,7 @@ def resume(
             settings = settings.changed(time_budget_seconds=parse_duration(time_budget))
         view.step("reading the data")
         data = load_recorded(folder, study, space, execution.recorded_source(study), _named_split(settings))
-        largest = largest_class_text(RunFacts(path=folder.path, study=study), "validation")
-        if largest and settings.objective == "validation_accuracy":
+        if largest := largest_class_beside_accuracy(RunFacts(path=folder.path, study=study), "validation"):
             view.message(largest)
         if changes.changes_space or changes.max_epochs:
             for note in check_space(space, data, settings.trial_timeout, view.message, settings.metrics):
