@@ -19,9 +19,9 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 
 from benchmarks import RESULTS
+from winnow.reports.tables.intervals import t_975
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import load
 from winnow.search.operations.training import TrainingJob, fit_and_test
@@ -107,7 +107,7 @@ def table(runs: dict[str, dict[str, dict[str, float]]]) -> str:
 def _with_interval(gains: list[float]) -> str:
     if len(gains) < 2:
         return f"{mean(gains):+.1f}"
-    half = float(student.ppf(0.975, len(gains) - 1)) * stdev(gains) / len(gains) ** 0.5
+    half = t_975(len(gains) - 1) * stdev(gains) / len(gains) ** 0.5
     return f"{mean(gains):+.1f} ({mean(gains) - half:+.1f} to {mean(gains) + half:+.1f})"
 
 

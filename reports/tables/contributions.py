@@ -10,12 +10,13 @@ the variance of DeLong et al. (1988).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from winnow.reports.tables.intervals import Interval, mean_interval, share_interval
+from winnow.reports.tables.intervals import Interval, difference_interval, mean_interval, share_interval
 
 if TYPE_CHECKING:
     from winnow.reports.tables.answers import Answers
@@ -78,6 +79,18 @@ def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval
     unbiased = np.array([unbiased_calibration_error(answers, seed) for seed in range(len(values))])
     lower = share_interval(values - values.mean(1, keepdims=True) + unbiased[:, None]).low
     return interval if lower is None else interval._replace(low=min(interval.low, lower))
+
+
+def difference_over_both(metric: str, values: Array, others: Array) -> Interval:
+    """Return the difference of two configs in a metric, with its 95 % interval over seeds and test images, paired by image.
+
+    Args:
+        metric: Name of the metric, such as `test_auroc`.
+        values: The contributions of the images of the first config, float64 [S, N], from `contributions`.
+        others: Those of the second config, float64 [T, N], for the same images in the same order.
+    """
+    most = math.inf if metric == "test_loss" else 1.0
+    return difference_interval(values, others, most, step=1.0 if metric in COUNTED else 0.0)
 
 
 def unbiased_calibration_error(answers: Answers, seed: int) -> float:

@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.tables.answers import Answers, load_answers
-from winnow.reports.tables.contributions import COUNTED, NEED_PROBABILITIES, contributions, interval_over_both
-from winnow.reports.tables.intervals import Interval, difference_interval, seeds_interval
+from winnow.reports.tables.contributions import (
+    NEED_PROBABILITIES,
+    contributions,
+    difference_over_both,
+    interval_over_both,
+)
+from winnow.reports.tables.intervals import Interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import (
     METRICS,
@@ -88,8 +93,7 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
     values, others = (_contributions(metric, *each) for each in ((answers, mean), (other_answers, other_mean)))
     if values is None or others is None:
         return Interval(gain, None, None)
-    most = math.inf if metric == "test_loss" else 1.0
-    _, low, high = difference_interval(sign * values, sign * others, most, step=1.0 if metric in COUNTED else 0.0)
+    _, low, high = difference_over_both(metric, sign * values, sign * others)
     return Interval(gain, low, high)
 
 
