@@ -120,9 +120,9 @@ def _front_sentence(run: RunData) -> str:
 
 
 def _best_by(name: str, rows: list[Row]) -> Row:
-    """Return the first of the rows of `front` with the best value of an objective."""
-    known = [row for row in rows if row[name] is not None] or rows
-    return (max if is_maximized(name) else min)(known, key=lambda row: row[name] or 0.0)
+    """Return the first of the rows of `front` with the best value of an objective; the first row if none has a value."""
+    known = [row for row in rows if row[name] is not None]
+    return (max if is_maximized(name) else min)(known, key=lambda row: row[name], default=rows[0])
 
 
 def _winner_sentences(run: RunData) -> list[str]:
