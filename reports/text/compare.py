@@ -284,6 +284,6 @@ def _several_text(rows: Sequence[Row]) -> str:
     if num < 2:
         return ""
     return (
-        f"Each of these {num} intervals misses the true difference in 5 % of cases, so among equal winners at least one is told apart "
-        f"in up to {min(5 * num, 100)} %. {wording.BEST_OF_SEVERAL}"
+        f"Each of these {num} intervals misses the true difference in 5 % of cases. So if all winners are equal, at least one is called "
+        f"different in up to {min(5 * num, 100)} % of cases. {wording.BEST_OF_SEVERAL}"
     )

@@ -5,8 +5,9 @@ required keys below were read in their sources, with these versions:
 
 - SkyPilot 0.14.1: `get_task_schema` and `get_resources_schema` of sky/utils/schemas.py, the names in sky/task.py and sky/skylet/constants.py. On
   2026-11-30 `sky.Task.from_yaml_config` of that package itself took the files, without and with `--mps`.
-- KubeRay, in stored versions of its sources of which some are older than the newest release; its own schema has not been run: rayjob_types.go and raycluster_types.go of ray-operator/apis/ray/v1, and the checks of the operator itself in
-  ray-operator/controllers/ray/utils/validation.go. Kubernetes' own pod templates are those of core/v1.
+- KubeRay: rayjob_types.go and raycluster_types.go of ray-operator/apis/ray/v1, and the checks of the operator in
+  ray-operator/controllers/ray/utils/validation.go. Some of these files are older than the newest release, and KubeRay's schema has not been run.
+  The templates of pods are those of Kubernetes' core/v1.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ def test_comparing_by_a_metric_of_all_probabilities(tmp_path, name):
 
 def test_several_comparisons_say_how_far_they_can_be_trusted_together(tmp_path):
     runs = [reports.read(make_run(tmp_path / str(seed), seed=seed)) for seed in (0, 1, 3)]
-    several = "Each of these 2 intervals misses the true difference in 5 % of cases, so among equal winners at least one is told apart in up to 10 %"
+    several = "in 5 % of cases. So if all winners are equal, at least one is called different in up to 10 % of cases"
     curse = "The best of several measured values is better than its true value on average."
     assert f"{several}. {curse}" in _compared(runs)
     assert "Each of these" not in _compared(runs[:2])
