@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,7 @@ from winnow.spaces.errors import InputError
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
 
-# What a figure shows, as columns of its query: x, y and the trial of each dot.
-DOTS = {
-    "learning-curves": ("epoch", "{objective}", "trial"),
-    "size": ("num_parameters", "objective", "trial"),
-    "speed": ("seconds_per_epoch", "objective", "trial"),
-}
-FIGURES = {*DOTS, "best-so-far", "budget", "importance", "parallel", "winners", "confusion", "per-class"}
-"""The figures that are compared with their queries here, besides the slices. Those of other runs: fronts, and the weights of earlier runs."""
+Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=["validation_accuracy", "validation_loss"])
@@ -52,16 +45,12 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def figures(run: reports.RunData) -> dict[str, Any]:
-    """The data of every figure, as the page has it."""
-    return {name: plot["data"] for name, plot in plots_of(run).items()}
-
-
-def plots_of(run: reports.RunData) -> dict[str, Any]:
+    """The data and the layout of every figure, as the page has them."""
     made = sections.sections_of(run)
     return {figure.id: json.loads(figure.plot.to_json()) for section in made for figure in section.figures}
 
 
-def rows(run: reports.RunData, name: str) -> list[dict[str, Any]]:
+def rows(run: reports.RunData, name: str) -> list[Row]:
     return query(run, queries(run)[name]).to_pylist()
 
 
@@ -77,34 +66,6 @@ def dots(traces: list[dict[str, Any]]) -> Iterable[tuple[Any, ...]]:
             yield from (point for point in points if point[0] is not None)
 
 
-def test_every_figure_cites_a_query(run: reports.RunData, figures: dict[str, Any]) -> None:
-    html = page(run)
-    cited = set(re.findall(r'data-query="([^"]+)"', html))
-    assert cited >= figures.keys() | {"headline", "tiles", "best-trials", "failures", "metrics", "classes"}
-    assert cited <= queries(run).keys()
-
-
-def test_every_figure_is_compared_with_its_query(figures: dict[str, Any]) -> None:
-    assert {name for name in figures if not name.startswith("slice-")} == FIGURES
-
-
-@pytest.mark.parametrize("name", DOTS)
-def test_dots(run: reports.RunData, figures: dict[str, Any], name: str) -> None:
-    columns = [column.format(objective=run.objective) for column in DOTS[name]]
-    assert counted(dots(figures[name])) == counted(tuple(row[column] for column in columns) for row in rows(run, name))
-
-
-def test_slices(run: reports.RunData, figures: dict[str, Any]) -> None:
-    names = [name for name in figures if name.startswith("slice-")]
-    assert len(names) > 5
-    for name in names:
-        found = rows(run, name)
-        path = list(found[0])[2]
-        assert counted(dots(figures[name])) == counted(
-            (as_shown(row[path]), row["objective"], row["trial"]) for row in found
-        ), name
-
-
 def as_shown(value: Any) -> Any:
     """A value of a parameter as figures write it."""
     if isinstance(value, bool):
@@ -112,15 +73,30 @@ def as_shown(value: Any) -> Any:
     return plotly_text(value) if isinstance(value, str) else value
 
 
-def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
-    found = rows(run, "best-so-far")
-    *points, line = figures["best-so-far"]
+# --- what a figure shows of its query ------------------------------------------------------------------------------------
+
+Check = Callable[[reports.RunData, Any, list[Row]], None]
+"""Compares a figure with the rows of its query."""
+
+
+def dots_of(*names: str) -> Check:
+    """A check of the dots of a figure, by the columns of its query: x, y and the trial of each dot."""
+
+    def check(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+        columns = [name.format(objective=run.objective) for name in names]
+        assert counted(dots(figure["data"])) == counted(tuple(row[column] for column in columns) for row in found)
+
+    return check
+
+
+def best_so_far(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+    *points, line = figure["data"]
     assert line["y"] == [row["best_so_far"] for row in found]
     assert counted((y, trial) for _, y, trial in dots(points)) == counted(
         (row[run.objective], row["trial"]) for row in found
     )
     by_time, by_epochs, by_hours = (
-        button["args"][0]["x"][-1] for button in plots_of(run)["best-so-far"]["layout"]["updatemenus"][0]["buttons"]
+        button["args"][0]["x"][-1] for button in figure["layout"]["updatemenus"][0]["buttons"]
     )
     assert by_epochs == list(range(1, len(found) + 1))
     assert [x / by_hours[-1] for x in by_hours] == pytest.approx(
@@ -132,9 +108,8 @@ def test_best_so_far(run: reports.RunData, figures: dict[str, Any]) -> None:
     assert passed == pytest.approx([second / seconds[-1] for second in seconds], abs=1e-6)
 
 
-def test_parallel_coordinates(run: reports.RunData, figures: dict[str, Any]) -> None:
-    found = rows(run, "parallel")
-    *parameters, objective = figures["parallel"][0]["dimensions"]
+def parallel_coordinates(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+    *parameters, objective = figure["data"][0]["dimensions"]
     assert objective["values"] == [row["objective"] for row in found]
     assert len(parameters) > 2
     for axis in parameters:
@@ -147,35 +122,32 @@ def test_parallel_coordinates(run: reports.RunData, figures: dict[str, Any]) -> 
                 assert place in (pytest.approx(value), pytest.approx(math.log10(value)) if value > 0 else None)
 
 
-def test_importance(run: reports.RunData, figures: dict[str, Any]) -> None:
-    bars, texts = figures["importance"][::2], figures["importance"][1::2]
+def importance(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+    bars, texts = figure["data"][::2], figure["data"][1::2]
     shown = [
         (name, share, std, text.strip())
         for bar, beside in zip(bars, texts, strict=True)
         for name, share, std, text in zip(bar["y"], bar["x"], bar["error_x"]["array"], beside["text"], strict=True)
     ]
     assert sorted(shown) == sorted(
-        (row["parameter"], row["importance"], row["importance_std"] or 0.0, f"n={row['num_trials']}")
-        for row in rows(run, "importance")
+        (row["parameter"], row["importance"], row["importance_std"] or 0.0, f"n={row['num_trials']}") for row in found
     )
 
 
-def test_budget(run: reports.RunData, figures: dict[str, Any]) -> None:
-    found = rows(run, "budget")
+def budget(run: reports.RunData, figure: Any, found: list[Row]) -> None:
     shown = {
         (int(stretch.split()[-1]), bar["name"], y)
-        for bar in figures["budget"]
+        for bar in figure["data"]
         for stretch, y in zip(bar["x"], bar["y"], strict=True)
         if y
     }
     assert shown == {(row["epoch"], STATUS_WORDS[row["status"]], row["epochs_trained"]) for row in found}
-    above = {int(each["x"].split()[-1]): each["text"] for each in plots_of(run)["budget"]["layout"]["annotations"]}
+    above = {int(each["x"].split()[-1]): each["text"] for each in figure["layout"]["annotations"]}
     assert above == {row["epoch"]: wording.plural(row["num_reached"], "trial") for row in found}
 
 
-def test_winners_and_headline(run: reports.RunData, figures: dict[str, Any]) -> None:
-    found = rows(run, "winners")
-    means, seeds, search = figures["winners"]
+def winners(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+    means, seeds, search = figure["data"]
     assert means["x"] == [row["test_objective"] for row in found]
     for row, label, above, below in zip(
         found, means["y"], means["error_x"]["array"], means["error_x"]["arrayminus"], strict=True
@@ -186,26 +158,86 @@ def test_winners_and_headline(run: reports.RunData, figures: dict[str, Any]) -> 
         assert of_row == row["of_seeds"]
         searched = [x for x, y in zip(search["x"], search["y"], strict=True) if y == label]
         assert searched == ([] if row["search_objective"] is None else [row["search_objective"]])
-    assert rows(run, "headline")[0]["test_objective"] == found[0]["test_objective"]
-    headline = sections._headline(run)
-    assert headline is not None
-    assert headline[0] == wording.objective_text(run, found[0]["test_objective"])
 
 
-def test_confusion_and_classes(run: reports.RunData, figures: dict[str, Any]) -> None:
+def confusion(run: reports.RunData, figure: Any, found: list[Row]) -> None:
     shown = {
         (true, predicted): int(trace["text"][i][j])
-        for trace in figures["confusion"]
+        for trace in figure["data"]
         for i, true in enumerate(trace["y"])
         for j, predicted in enumerate(trace["x"])
         if trace["text"][i][j] not in ("", "0")
     }
-    found = rows(run, "confusion")
     assert shown == {(row["true_class"], row["predicted_class"]): row["images"] for row in found}
-    classes = figures["per-class"][0]
-    accuracy = {row["true_class"]: (pytest.approx(row["accuracy"]), row["images"]) for row in rows(run, "per-class")}
+
+
+def per_class(run: reports.RunData, figure: Any, found: list[Row]) -> None:
+    (classes, *_) = figure["data"]
+    accuracy = {row["true_class"]: (pytest.approx(row["accuracy"]), row["images"]) for row in found}
     pairs = zip(classes["x"], classes["customdata"], strict=True)
     assert dict(zip(classes["y"], pairs, strict=True)) == accuracy
+
+
+CHECKS: dict[str, Check] = {
+    "learning-curves": dots_of("epoch", "{objective}", "trial"),
+    "size": dots_of("num_parameters", "objective", "trial"),
+    "speed": dots_of("seconds_per_epoch", "objective", "trial"),
+    "best-so-far": best_so_far,
+    "budget": budget,
+    "importance": importance,
+    "parallel": parallel_coordinates,
+    "winners": winners,
+    "confusion": confusion,
+    "per-class": per_class,
+}
+"""The check of each figure besides the slices. Those of other runs are below: fronts, and the weights of earlier runs."""
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_figure_shows_what_its_query_gives(run: reports.RunData, figures: dict[str, Any], name: str) -> None:
+    CHECKS[name](run, figures[name], rows(run, name))
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_query_with_other_numbers_would_be_noticed(run: reports.RunData, figures: dict[str, Any], name: str) -> None:
+    found = rows(run, name)
+    changed = [{key: value + 1 if isinstance(value, int | float) else value for key, value in r.items()} for r in found]
+    for wrong in ([], changed):
+        with pytest.raises((AssertionError, ValueError, LookupError)):
+            CHECKS[name](run, figures[name], wrong)
+
+
+def test_every_figure_is_compared_with_its_query(figures: dict[str, Any]) -> None:
+    assert {name for name in figures if not name.startswith("slice-")} == CHECKS.keys()
+
+
+def test_every_figure_cites_a_query(run: reports.RunData, figures: dict[str, Any]) -> None:
+    html = page(run)
+    cited = set(re.findall(r'data-query="([^"]+)"', html))
+    assert cited >= figures.keys() | {"headline", "tiles", "best-trials", "failures", "metrics", "classes"}
+    assert cited <= queries(run).keys()
+
+
+def test_slices(run: reports.RunData, figures: dict[str, Any]) -> None:
+    names = [name for name in figures if name.startswith("slice-")]
+    assert len(names) > 5
+    for name in names:
+        found = rows(run, name)
+        path = list(found[0])[2]
+        assert counted(dots(figures[name]["data"])) == counted(
+            (as_shown(row[path]), row["objective"], row["trial"]) for row in found
+        ), name
+
+
+# --- tables and numbers ---------------------------------------------------------------------------------------------------
+
+
+def test_the_headline_is_the_first_winner(run: reports.RunData) -> None:
+    first = rows(run, "winners")[0]
+    assert rows(run, "headline")[0]["test_objective"] == first["test_objective"]
+    headline = sections._headline(run)
+    assert headline is not None
+    assert headline[0] == wording.objective_text(run, first["test_objective"])
 
 
 def test_tables_of_the_page(run: reports.RunData) -> None:
