@@ -56,7 +56,7 @@ class FrontAsha(Asha):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
-        self._standing = Standings(settings, self.rungs)
+        self._objectives = Standings(settings, self.rungs)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
         """Note objectives of a trial, by which it is compared with others.
@@ -65,7 +65,7 @@ class FrontAsha(Asha):
             trial: Number of the trial.
             figures: Figures by attribute, such as `multiply_adds` or `validation_macro_f1@3`; see `Settings.attributes`.
         """
-        self._standing.note(trial, figures)
+        self._objectives.note(trial, figures)
 
     def num_better(self, trial: int, epoch: int) -> int:
         """Return how many of the trials at a rung come before this one in the order by dominance.
@@ -74,7 +74,7 @@ class FrontAsha(Asha):
             trial: Number of the trial.
             epoch: Epoch of the rung, from 1.
         """
-        return self._standing.places(epoch, self._values[epoch])[trial]
+        return self._objectives.places(epoch, self._values[epoch])[trial]
 
 
 class FrontPausing(Pausing):
@@ -83,7 +83,7 @@ class FrontPausing(Pausing):
     def __init__(self, settings: Settings) -> None:
         halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
         super().__init__(*halving, settings.pauses_early)
-        self._standing = Standings(settings, self.rungs)
+        self._objectives = Standings(settings, self.rungs)
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
         """Note objectives of a trial, by which it is compared with others.
@@ -92,10 +92,10 @@ class FrontPausing(Pausing):
             trial: Number of the trial.
             figures: Figures by attribute, such as `multiply_adds` or `validation_macro_f1@3`; see `Settings.attributes`.
         """
-        self._standing.note(trial, figures)
+        self._objectives.note(trial, figures)
 
     def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
         """Return, for each trial whose last rung this is, how many of `values` come before its own."""
         waiting = self._at_their_last(rung, trials, values)
-        places = self._standing.places(rung, values) if waiting else {}
+        places = self._objectives.places(rung, values) if waiting else {}
         return {trial: places[trial] for trial in waiting}
