@@ -17,7 +17,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.config_words import describe
 from winnow.reports.text.earlier_tests import earlier_tests_text
-from winnow.reports.text.seeds import left_out_text, of_all
+from winnow.reports.text.seeds import completed_of_all, left_out_text
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.reports.visible import rich_text
@@ -240,7 +240,7 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
     )
     table.add_column("run", min_width=max(len(row["run"]) for row in rows))
     table.add_column(f"{wording.tested_name(run)} (95 %)", justify="right", min_width=26)
-    seeds = [of_all(row) if row["winner"] else "0" for row in rows]
+    seeds = [completed_of_all(row) if row["winner"] else "0" for row in rows]
     table.add_column("seeds", justify="right", min_width=max(map(len, ["seeds", *seeds])))
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
     for row, num_seeds in zip(rows, seeds, strict=True):

@@ -24,10 +24,10 @@ def seeds_text(row: Mapping[str, Any], noun: str = "seed") -> str:
     """
     if not row["num_failed"]:
         return wording.plural(row["num_seeds"], noun)
-    return f"{of_all(row)} {noun}s ({row['num_failed']} did not complete)"
+    return f"{completed_of_all(row)} {noun}s ({row['num_failed']} did not complete)"
 
 
-def of_all(row: Mapping[str, Any]) -> str:
+def completed_of_all(row: Mapping[str, Any]) -> str:
     """Return the number of seeds that completed, such as `3`, or `3 of 5` if others did not.
 
     Args:

@@ -19,7 +19,7 @@ from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
-from winnow.reports.text.seeds import left_out, of_all, repeats_text
+from winnow.reports.text.seeds import completed_of_all, left_out, repeats_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import is_share
@@ -294,7 +294,7 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
             wording.objective_interval(run, row),
-            of_all(row),
+            completed_of_all(row),
             _signed(run, row["objective_gain"]),
             _signed(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
