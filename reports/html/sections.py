@@ -25,7 +25,7 @@ from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import completed_of_all, left_out, searched_text, seeds_text
+from winnow.reports.text.seeds import completed_of_all, left_out, search_value_text, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -125,7 +125,7 @@ def winners(run: RunData) -> Section:
             wording.objective_interval(run, row),
             completed_of_all(row),
             wording.difference_text(run, row["objective_gain"]) + _range(run, row),
-            searched_text(run, row),
+            search_value_text(run, row),
             wording.difference_text(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
             wording.duration(row["wall_seconds"]),

@@ -36,7 +36,7 @@ def completed_of_all(row: Mapping[str, Any]) -> str:
     return f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else "")
 
 
-def searched_text(run: RunData, row: Mapping[str, Any]) -> str:
+def search_value_text(run: RunData, row: Mapping[str, Any]) -> str:
     """Return the objective of a config in the search, such as `97.41 %`, or `97.41 % (mean of 3 repeats)` if it ran several times.
 
     Args:

@@ -20,7 +20,7 @@ from winnow.reports.text.next_step import (
     retraining_text,
 )
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import left_out, repeats_text, searched_text, seeds_text
+from winnow.reports.text.seeds import left_out, repeats_text, search_value_text, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -164,7 +164,7 @@ def _winner_sentences(run: RunData) -> list[str]:
         facts.append(several)
     if first["objective_gap"] is not None:
         facts.append(
-            f"In the search the {wording.objective_name(run)} of {who} was {searched_text(run, first)}, so the "
+            f"In the search the {wording.objective_name(run)} of {who} was {search_value_text(run, first)}, so the "
             f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts
