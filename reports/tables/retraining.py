@@ -175,8 +175,7 @@ def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], a
         "objective_gap": None if objective.mean is None or searched is None else searched - objective.mean,
         "search_accuracy": search_accuracy,
         "gap": None if mean is None or search_accuracy is None else search_accuracy - mean,
-        "num_parameters": first.get("num_parameters"),
-        "multiply_adds": first.get("multiply_adds"),
+        **{key: _first_known(lines, key) for key in ("num_parameters", "multiply_adds")},
         "config": json.dumps(first.get("config")),
     }
 
@@ -193,6 +192,11 @@ def _mean(lines: list[Row], key: str) -> float | None:
     values = [finite(line.get(key)) for line in lines if line["status"] == TrialStatus.COMPLETED]
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
+
+
+def _first_known(lines: list[Row], key: str) -> Any:
+    """Return a fact that is the same for all seeds; only trainings that completed record it. None if none did."""
+    return next((line[key] for line in lines if line.get(key) is not None), None)
 
 
 def retrain_rows(run: RunRecords) -> list[Row]:

@@ -114,6 +114,6 @@ def _winner_cells(run: RunData, row: dict[str, Any]) -> tuple[str, ...]:
         "" if row["trial"] is None else str(row["trial"]),
         words.objective_interval(run, row),
         "" if row["objective_gain"] is None else words.difference_text(run, row["objective_gain"]),
-        f"{row['num_parameters']:,}",
+        words.count(row["num_parameters"]),
         describe(json.loads(row["config"])),
     )

@@ -289,7 +289,7 @@ def _write_epochs(folder: Path, trials: list[_Trial]) -> None:
 
 
 def _write_retrain(folder: Path, space: Space, trials: list[_Trial], seed: int) -> None:
-    """The best three and the baseline over three seeds; one seed of the third diverges."""
+    """The best three and the baseline over three seeds; one seed of the third diverges. A diverged training does not record the network's size."""
     baseline = _Trial(-1, space.config(space.baseline or {}).model_dump(mode="json"), {}, {})
     completed = [t for t in trials if t.status == "completed" and may_win(t.config, baseline.config)]
     completed.sort(key=lambda trial: -trial.epochs[-1]["validation_accuracy"])
@@ -328,8 +328,7 @@ def _retrain_line(
         "train_loss": None if fails else 0.01,
         "train_accuracy": None if fails else 0.998,
         "epochs": 2 if fails else MAX_EPOCHS,
-        "num_parameters": trial.num_parameters,
-        "multiply_adds": 50 * trial.num_parameters,
+        **({} if fails else {"num_parameters": trial.num_parameters, "multiply_adds": 50 * trial.num_parameters}),
         "wall_seconds": 6.0,
         "time": clock,
         "config": trial.config,
