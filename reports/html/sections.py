@@ -20,12 +20,12 @@ from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
-from winnow.reports.text.earlier_tests import earlier_tests_text
+from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import completed_of_all, left_out, search_value_text, seeds_text
+from winnow.reports.text.seeds import left_out, of_all, search_value_text, seeds_text
 from winnow.reports.text.terminal import best_first
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
@@ -101,14 +101,14 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
         return None
     value, after = wording.objective_text(run, ranked[0]["objective"]), wording.after_epochs(ranked[0])
     epochs = f"{after}, as no trial has completed" if after else ""
-    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(rows)}", "best-config"
+    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(run, rows)}", "best-config"
 
 
-def _untested(rows: list[Row]) -> str:
+def _untested(run: RunData, rows: list[Row]) -> str:
     """Return why the first winner has no value on the test images."""
     own = [row for row in rows if not row["baseline"]]
     if not any(row["num_seeds"] or row["num_failed"] for row in own if row["rank"] == 1):
-        return "not yet retrained or tested"
+        return "not yet retrained or tested" + (" under the current protocol" if earlier_tests_text(run) else "")
     if not any(row["num_seeds"] for row in own):
         return "all retrainings failed, so nothing was tested"
     return "the first winner has no value on the test images"
@@ -123,7 +123,7 @@ def winners(run: RunData) -> Section:
         [
             figures_winners.winner_label(row),
             wording.objective_interval(run, row),
-            completed_of_all(row),
+            of_all(row),
             wording.difference_text(run, row["objective_gain"]) + _range(run, row),
             search_value_text(run, row),
             wording.difference_text(run, row["objective_gap"]),
@@ -138,6 +138,7 @@ def winners(run: RunData) -> Section:
         step=next_step(run),
         figures=figures,
         table=table,
+        untested=no_winner_text(run),
         metrics=_metrics_table(run, rows),
         objective=wording.objective_name(run),
         tested=wording.tested_name(run),

@@ -71,7 +71,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
     7: {
-        "winners": {"num_repeats": 1, "test_objective_images": None},
+        "winners": {"num_repeats": 1, "test_objective_images": None, "num_objective_seeds": 0},
         "validation": {"image_name": None},
         "front": dict.fromkeys([*FRONT_METRICS, *(name for name in FRONT_TESTS if name != "test_accuracy")]),
     },
@@ -300,6 +300,8 @@ def _migrated(table: pa.Table, name: str, version: int, file: Path) -> pa.Table:
     if name == "winners" and version < 7:
         place, field = table.column_names.index("test_objective_images"), schema.field("test_objective_images")
         table = table.set_column(place, field, pa.array(_objective_images(table), field.type))
+        place = table.column_names.index("num_objective_seeds")
+        table = table.set_column(place, schema.field("num_objective_seeds"), table["num_seeds"])
     for figure in METRICS:  # a metric that was added later has no value in an older file
         if figure.name in own and figure.name not in table.column_names:
             table = table.append_column(schema.field(figure.name), pa.nulls(len(table), schema.field(figure.name).type))

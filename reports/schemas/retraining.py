@@ -26,6 +26,12 @@ TABLES = {
             Column("num_seeds", "int", "number of completed trainings", "trainings"),
             Column("num_failed", "int", "number of trainings that did not complete", "trainings"),
             Column(
+                "num_objective_seeds",
+                "int",
+                "number of completed trainings in which the objective has a value; test_objective is the mean over these",
+                "trainings",
+            ),
+            Column(
                 "num_repeats",
                 "int",
                 "number of completed trials with this config; above 1 only with `search.repeats`",

@@ -144,11 +144,10 @@ def _repeats(line: Row) -> list[int]:
 
 def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], answers: Answers | None) -> Row:
     first = lines[0]
-    values = _metric_values(lines, "test_accuracy")
     tested = name_on_test_images(run.objective)
-    by_metric = {
-        metric: metric_interval(metric, _metric_values(lines, metric), answers) for metric in {"test_accuracy", tested}
-    }
+    of_metric = {metric: _metric_values(lines, metric) for metric in ("test_accuracy", tested)}
+    values = of_metric["test_accuracy"]
+    by_metric = {metric: metric_interval(metric, known, answers) for metric, known in of_metric.items()}
     (mean, low, high), accuracy_images = by_metric["test_accuracy"]
     objective, objective_images = by_metric[tested]
     searched = finite(first.get("search_value"))
@@ -158,6 +157,7 @@ def _winner_row(run: RunRecords, lines: list[Row], searched_trials: list[Row], a
         **identity(first),
         "num_seeds": len(values),
         "num_failed": len(lines) - len(values),
+        "num_objective_seeds": len(of_metric[tested]),
         "num_repeats": len(_repeats(first)),
         "test_accuracy": mean,
         "test_accuracy_std": stdev(values) if len(values) > 1 else None,

@@ -17,7 +17,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.config_words import describe
 from winnow.reports.text.earlier_tests import earlier_tests_text
-from winnow.reports.text.seeds import completed_of_all, left_out_text
+from winnow.reports.text.seeds import left_out_text, of_all, without_value_text
 from winnow.reports.text.summary import keeps_validation
 from winnow.reports.text.terminal import best_first
 from winnow.reports.visible import rich_text
@@ -110,7 +110,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
     for place, run in enumerate(runs):
         trials = run.trial_rows()
         ranked = best_first(run, trials)
-        winner = next((row for row in run.winner_rows() if row["rank"] == 1), {})
+        winner = _first_winner(run) or {}
         tested = (winner.get("test_objective"), winner_answers(run, metric in NEED_PROBABILITIES))
         if place == 0:
             reference = tested
@@ -138,6 +138,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                         "test_objective_images",
                         "num_seeds",
                         "num_failed",
+                        "num_objective_seeds",
                         "largest_class",
                         "num_one_class",
                     )
@@ -150,6 +151,10 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
             }
         )
     return rows
+
+
+def _first_winner(run: RunData) -> Row | None:
+    return next((row for row in run.winner_rows() if row["rank"] == 1), None)
 
 
 def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
@@ -170,7 +175,7 @@ def show_comparison(runs: Sequence[RunData], console: Console) -> bool:
     console.print(_search_table(runs[0], rows))
     console.print(_winner_table(runs[0], rows))
     for run in runs:
-        winner = next((row for row in run.winner_rows() if row["rank"] == 1), None)
+        winner = _first_winner(run)
         if winner and (text := left_out_text(run, winner, f"the winner of {run.name}")):
             console.print(rich_text(text), highlight=False)
         if text := earlier_tests_text(run):
@@ -240,7 +245,7 @@ def _winner_table(run: RunData, rows: list[Row]) -> Table:
     )
     table.add_column("run", min_width=max(len(row["run"]) for row in rows))
     table.add_column(f"{wording.tested_name(run)} (95 %)", justify="right", min_width=26)
-    seeds = [completed_of_all(row) if row["winner"] else "0" for row in rows]
+    seeds = [of_all(row) if row["winner"] else "0" for row in rows]
     table.add_column("seeds", justify="right", min_width=max(map(len, ["seeds", *seeds])))
     table.add_column("config", no_wrap=True, overflow="ellipsis", ratio=1)
     for row, num_seeds in zip(rows, seeds, strict=True):
@@ -253,8 +258,8 @@ def _verdict(runs: tuple[RunData, RunData], rows: tuple[Row, Row]) -> str:
     """Return the difference of a run to the first one in words. Both arguments begin with the first run."""
     run, (first, row) = runs[0], rows
     if row["difference"] is None:
-        missing = [each["run"] for each in (first, row) if each["test_objective"] is None]
-        return f"{row['run']} - {first['run']}: the difference is unknown, because no winner of {' and '.join(dict.fromkeys(missing))} was tested"
+        reasons = [_untested(each) for each, of_run in zip(runs, rows, strict=True) if of_run["test_objective"] is None]
+        return f"{row['run']} - {first['run']}: the difference is unknown, because {' and '.join(dict.fromkeys(reasons))}"
     text = f"{row['run']} - {first['run']}: {wording.difference_text(run, row['difference'])} of {wording.tested_name(run)}"
     if not run.maximize:
         text += ", positive if the first named is better"
@@ -266,10 +271,16 @@ def _verdict(runs: tuple[RunData, RunData], rows: tuple[Row, Row]) -> str:
     return f"{text} (95 % interval {wording.difference_ends(run, low, high)} {over}){verdict}"
 
 
+def _untested(run: RunData) -> str:
+    """Return why the first winner of a run has no value of the objective on the test images."""
+    whose, winner = f"winner 1 of {run.name}", _first_winner(run)
+    return f"{whose} was not retrained yet" if winner is None else without_value_text(run, winner, whose)
+
+
 def _no_interval(runs: Sequence[RunData], rows: Sequence[Row]) -> str:
     """Return why the difference of two winners has no interval. Tables do not have what some metrics are computed from."""
     alone = [run.name for run in runs if not (run.path / "retrain.jsonl").is_file()]
-    several_seeds = all(row["num_seeds"] and row["num_seeds"] > 1 for row in rows)
+    several_seeds = all((row["num_objective_seeds"] or 0) > 1 for row in rows)
     if name_on_test_images(runs[0].objective) in NEED_PROBABILITIES and several_seeds and alone:
         return (
             "there is no interval, as the probabilities of all classes are not in a report folder, and the run folder of "

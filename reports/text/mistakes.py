@@ -62,7 +62,7 @@ def show_mistakes(run: RunData, console: Console, top: int) -> None:
     """
     rows = mistake_rows(run)
     if not rows and (step := next_step(run)) is not None:
-        console.print(f"No winner was tested yet. {rich_text(step.text)}", highlight=False)
+        console.print(f"No mistakes of a current winner are recorded yet. {rich_text(step.text)}", highlight=False)
         console.print(f"next     {rich_text(step.command)}", highlight=False, soft_wrap=True)
         return
     if not rows:

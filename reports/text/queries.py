@@ -222,8 +222,8 @@ def _of_winners(run: RunData) -> dict[str, str]:
     metric = name_on_test_images(run.objective)
     return {
         "headline": (
-            "select test_objective, test_objective_low, test_objective_high, test_objective_images, num_seeds, num_failed, num_test_images\n"
-            "from 'winners.parquet' where rank = 1"
+            "select test_objective, test_objective_low, test_objective_high, test_objective_images,\n"
+            "       num_seeds, num_failed, num_objective_seeds, num_test_images\nfrom 'winners.parquet' where rank = 1"
         ),
         "yardsticks": (
             "select (select 1 / value::int from 'environment.parquet' where section = 'data' and key = 'num_classes') as guessing,\n"
@@ -235,7 +235,8 @@ def _of_winners(run: RunData) -> dict[str, str]:
         "largest-class-validation": of_validation,
         "winner": "select trial, num_parameters, config from 'winners.parquet' where rank = 1",
         "winners": (
-            "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, test_objective_images, num_seeds, num_failed,\n"
+            "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, test_objective_images,\n"
+            "       num_seeds, num_failed, num_objective_seeds,\n"
             "  objective_gain, objective_gain_low, objective_gain_high, gain, gain_low, gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
             "  test_accuracy, test_accuracy_low, test_accuracy_high, num_test_images, largest_class, num_one_class, num_repeats, config,\n"
             f"  (select list({metric} order by seed) from 'retrains.parquet' own where {metric} is not null and own.baseline = winners.baseline\n"

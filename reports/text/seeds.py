@@ -15,25 +15,32 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
 
 
-def seeds_text(row: Mapping[str, Any], noun: str = "seed") -> str:
-    """Return the seeds that the figures of a config are from, such as `3 seeds` or `3 of 5 seeds (2 did not complete)`.
+OBJECTIVE, ACCURACY = "num_objective_seeds", "num_seeds"
+"""The columns of `winners` that count the seeds with a value of the objective, and with a test accuracy: all that completed."""
+
+
+def seeds_text(row: Mapping[str, Any], noun: str = "seed", of: str = OBJECTIVE) -> str:
+    """Return the seeds that a mean is over, such as `3 seeds` or `3 of 5 seeds (1 did not complete, 1 without a value)`.
 
     Args:
         row: A row of `winners`.
         noun: The word for a seed in the singular. Default: `seed`.
+        of: `OBJECTIVE` or `ACCURACY`, of which the mean is. Default: `OBJECTIVE`.
     """
-    if not row["num_failed"]:
-        return wording.plural(row["num_seeds"], noun)
-    return f"{completed_of_all(row)} {noun}s ({row['num_failed']} did not complete)"
+    counts = {"did not complete": row["num_failed"], "without a value": row[ACCURACY] - row[of]}
+    missing = _listed({reason: num for reason, num in counts.items() if num})
+    return f"{of_all(row, of)} {noun}s ({missing})" if missing else wording.plural(row[of], noun)
 
 
-def completed_of_all(row: Mapping[str, Any]) -> str:
-    """Return the number of seeds that completed, such as `3`, or `3 of 5` if others did not.
+def of_all(row: Mapping[str, Any], of: str = OBJECTIVE) -> str:
+    """Return the number of seeds that a mean is over, such as `3`, or `3 of 5` if others have no value.
 
     Args:
         row: A row of `winners`.
+        of: `OBJECTIVE` or `ACCURACY`, of which the mean is. Default: `OBJECTIVE`.
     """
-    return f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else "")
+    num_all = row[ACCURACY] + row["num_failed"]
+    return f"{row[of]}" if row[of] == num_all else f"{row[of]} of {num_all}"
 
 
 def search_value_text(run: RunData, row: Mapping[str, Any]) -> str:
@@ -81,20 +88,39 @@ def left_out_text(run: RunData, winner: Mapping[str, Any], whose: str) -> str:
         winner: A row of `winners`.
         whose: The config in words, such as `winner 1`.
     """
+    reasons, num_all = _reasons(run, winner), winner[ACCURACY] + winner["num_failed"]
+    num_missing = sum(reasons.values())
+    if num_missing in (0, num_all):
+        return ""
+    verb = "has" if num_missing == 1 else "have"
+    return (
+        f"{num_missing} of the {num_all} retrainings of {whose} {verb} no {wording.tested_name(run)} ({_listed(reasons)}), so its "
+        "figures describe only the others."
+    )
+
+
+def without_value_text(run: RunData, winner: Mapping[str, Any], whose: str) -> str:
+    """Return that a config has no value of the objective on the test images, such as `winner 1 has no test AUROC (3 diverged)`.
+
+    Args:
+        run: The run.
+        winner: A row of `winners` without a value.
+        whose: The config in words, such as `winner 1`.
+    """
+    return f"{whose} has no {wording.tested_name(run)} ({_listed(_reasons(run, winner))})"
+
+
+def _reasons(run: RunData, winner: Mapping[str, Any]) -> Counter[str]:
+    """Count why retrainings of a config have no value of the objective on the test images."""
     tested = name_on_test_images(run.objective)
     keys = ("rank", "trial", "baseline")
     rows = [row for row in run.retrain_rows() if all(row[key] == winner[key] for key in keys)]
-    reasons = Counter(_reason(row) for row in rows if row["status"] != TrialStatus.COMPLETED or row[tested] is None)
-    num_missing = sum(reasons.values())
-    if num_missing in (0, len(rows)):
-        return ""
-    counts = ", ".join(f"{num} {reason}" for reason, num in reasons.items())
-    verb = "has" if num_missing == 1 else "have"
-    return (
-        f"{num_missing} of the {len(rows)} retrainings of {whose} {verb} no {wording.tested_name(run)} ({counts}), so its figures "
-        "describe only the others."
-    )
+    return Counter(_reason(row) for row in rows if row["status"] != TrialStatus.COMPLETED or row[tested] is None)
 
 
 def _reason(row: Mapping[str, Any]) -> str:
     return "without a value" if row["status"] == TrialStatus.COMPLETED else STATUS_WORDS[row["status"]]
+
+
+def _listed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{num} {reason}" for reason, num in reasons.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
-from winnow.reports.text.earlier_tests import earlier_tests_text
+from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import (
     ENDED_BY_TIME,
@@ -20,7 +20,14 @@ from winnow.reports.text.next_step import (
     retraining_text,
 )
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import left_out, repeats_text, search_value_text, seeds_text
+from winnow.reports.text.seeds import (
+    ACCURACY,
+    left_out,
+    repeats_text,
+    search_value_text,
+    seeds_text,
+    without_value_text,
+)
 from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
@@ -132,8 +139,7 @@ def _winner_sentences(run: RunData) -> list[str]:
     if not tested and failed:
         return [f"All {failed} retrainings of the winners failed, so there is no {wording.tested_name(run)}."]
     if not tested:
-        text = "No winner was retrained yet, so there is no test accuracy."
-        return [text, *filter(None, [wording.no_baseline(run)])]
+        return [no_winner_text(run), *filter(None, [wording.no_baseline(run)])]
     first = tested[0]
     who = "the winner" if first["rank"] == 1 else f"winner {first['rank']}"
     untested = [row for row in winners if not (row["baseline"] or row["num_seeds"]) and row["num_failed"]]
@@ -143,8 +149,7 @@ def _winner_sentences(run: RunData) -> list[str]:
             f"No retraining of winner {row['rank']} (trial {row['trial']}) completed, so it was not tested."
             for row in untested
         ),
-        f"Retrained on {wording.trained_images(keeps)} with {seeds_text(first, 'fresh seed')}, {who} "
-        f"(trial {first['trial']}) reaches a {wording.tested_name(run)} of {_interval(run, first)}.",
+        _reached(run, first, who, keeps),
     ]
     if first["objective_gain"] is not None:
         facts.append(_gain_sentence(run, first))
@@ -168,6 +173,15 @@ def _winner_sentences(run: RunData) -> list[str]:
             f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
         )
     return facts
+
+
+def _reached(run: RunData, row: Row, who: str, keeps: bool) -> str:
+    """Describe how a tested winner was retrained, and the objective that it reaches on the test images."""
+    retrained, whose = f"Retrained on {wording.trained_images(keeps)} with", f"{who} (trial {row['trial']})"
+    if row["test_objective"] is None:
+        return f"{retrained} {seeds_text(row, 'fresh seed', ACCURACY)}, {without_value_text(run, row, whose)}."
+    seeds, value = seeds_text(row, "fresh seed"), _interval(run, row)
+    return f"{retrained} {seeds}, {whose} reaches a {wording.tested_name(run)} of {value}."
 
 
 def _retraining_sentence(run: RunData, trials: list[Row]) -> str:
@@ -264,7 +278,7 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
 def _interval(run: RunData, row: Row) -> str:
     value, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
     if low is None:
-        why = "one seed, so" if row["num_seeds"] < 2 else "the seeds do not differ or lack values, so"
+        why = "one seed, so" if row["num_objective_seeds"] < 2 else "the seeds do not differ, so"
         return f"{wording.objective_text(run, value)} ({why} no interval)"
     return f"{wording.objective_text(run, value)} (95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, row)})"
 

@@ -15,11 +15,11 @@ from winnow.reports.statuses import STATUS_WORDS, is_ranked
 from winnow.reports.tables.front import columns_of_tests, front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
-from winnow.reports.text.earlier_tests import earlier_tests_text
+from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
-from winnow.reports.text.seeds import completed_of_all, left_out, repeats_text
+from winnow.reports.text.seeds import left_out, of_all, repeats_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import is_share
@@ -96,20 +96,23 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
                 no_wrap=True,
                 overflow="ellipsis",
             )
-        for text in filter(None, [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners)]):
-            console.print(rich_text(text), highlight=False)
-        if reason := wording.without_baseline(run, winners):
-            console.print(rich_text(reason))
-        if several := wording.choosing_text(run, winners):
-            console.print(rich_text(several), highlight=False)
-        for warning in filter(None, map(wording.one_class_warning, winners)):
-            console.print(f"[yellow]{rich_text(warning)}[/yellow]")
     elif ranked:
-        console.print(f"No winner was retrained yet, so no {wording.tested_name(run)} is known.")
+        console.print(rich_text(no_winner_text(run)))
+    for text in _about_winners(run, winners):
+        console.print(rich_text(text), highlight=False)
+    for warning in filter(None, map(wording.one_class_warning, winners)):
+        console.print(f"[yellow]{rich_text(warning)}[/yellow]")
     _print_places(run, console)
     if (step := next_step(run) or written_advice(run)) is not None:
         console.print(rich_text(step.text), highlight=False)
         console.print(f"next     {rich_text(step.command)}", highlight=False, soft_wrap=True)
+
+
+def _about_winners(run: RunData, winners: list[Row]) -> list[str]:
+    """Return sentences on what the figures of the winners are from and what puts them into perspective."""
+    baseline = wording.without_baseline(run, winners) if winners else ""
+    texts = [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners), baseline]
+    return list(filter(None, [*texts, wording.choosing_text(run, winners)]))
 
 
 def _numbers_text(numbers: Sequence[int]) -> str:
@@ -294,7 +297,7 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
             "baseline" if row["baseline"] else str(row["rank"]),
             "-" if row["trial"] is None else str(row["trial"]),
             wording.objective_interval(run, row),
-            completed_of_all(row),
+            of_all(row),
             _signed(run, row["objective_gain"]),
             _signed(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),

@@ -56,6 +56,8 @@ def without_baseline(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str
         return no_baseline(run) or "The baseline is not retrained yet, so the gain over it is unknown."
     if not baseline["num_seeds"]:
         return "No retraining of the baseline completed, so the gain over it is unknown."
+    if not baseline["num_objective_seeds"]:
+        return f"No retraining of the baseline has a {tested_name(run)}, so the gain over it is unknown."
     text, winner = other_loss(run, winners), next((row for row in winners if row["gain"] is not None), None)
     if not text or winner is None:
         return text
@@ -320,7 +322,7 @@ def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
         run: The run.
         row: A row of `winners`.
     """
-    seeds, images = plural(row["num_seeds"], "seed"), row["test_objective_images"]
+    seeds, images = plural(row["num_objective_seeds"], "seed"), row["test_objective_images"]
     return f"over {seeds} alone, as {_why_seeds_alone(run, row)}" if images is None else _over_both(seeds, images)
 
 

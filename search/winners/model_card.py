@@ -11,7 +11,7 @@ from winnow import reports
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording as words
 from winnow.reports.text.earlier_tests import earlier_tests_text
-from winnow.reports.text.seeds import left_out, seeds_text
+from winnow.reports.text.seeds import ACCURACY, left_out, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
@@ -141,7 +141,7 @@ def _figures(
     study = run.study
     mean = words.interval_text(row["test_accuracy"], row["test_accuracy_low"], row["test_accuracy_high"])
     lines = [
-        f"- Test accuracy of this recipe: **{mean}**, the mean of {seeds_text(row, 'training')} with fresh seeds "
+        f"- Test accuracy of this recipe: **{mean}**, the mean of {seeds_text(row, 'training', ACCURACY)} with fresh seeds "
         f"and its 95 % interval {words.accuracy_basis(row)}.",
         f"- Test accuracy of these weights: {words.percent(seed_line['test_accuracy'])} (seed {winner.origin['seed']}; the "
         "seed with the lowest number was taken, not the best, so that the test images selected nothing).",

@@ -33,7 +33,7 @@ from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
 from winnow.reports.text.compare import show_comparison
-from winnow.reports.text.earlier_tests import earlier_tests_text
+from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.queries import queries
 from winnow.reports.text.terminal import best_first, show
 from winnow.reports.text.winner_words import winner_sentence
@@ -181,7 +181,7 @@ def headline(made: Page, rows: list[Row]) -> None:
     text, run = made.text("headline"), made.run
     assert wording.objective_text(run, row["test_objective"]) in text
     assert wording.ends_text(run, row["test_objective_low"], row["test_objective_high"]) in text
-    assert f"mean of {row['num_seeds']} seeds" in text
+    assert f"mean of {row['num_objective_seeds']} seeds" in text
     assert f"{row['num_test_images']} " in text
     images = row["test_objective_images"]
     assert f"over {row['num_seeds']} seeds " + ("alone" if images is None else f"and {images} test images") in text
@@ -225,13 +225,17 @@ def best_trials(made: Page, rows: list[Row]) -> None:
     assert f"best completed trial is trial {rows[0]['trial']} " in made.text("best-trials")
 
 
+def seeds(num: int, num_all: int) -> str:
+    return f"{num}" if num == num_all else f"{num} of {num_all}"
+
+
 def winners(made: Page, rows: list[Row]) -> None:
     run = made.run
     assert wording.basis(run, rows[0]) in made.text("winners")
     expected = [
         [
             wording.objective_interval(run, row),
-            f"{row['num_seeds']}" + (f" of {row['num_seeds'] + row['num_failed']}" if row["num_failed"] else ""),
+            seeds(row["num_objective_seeds"], row["num_seeds"] + row["num_failed"]),
             wording.objective_text(run, row["search_objective"]),
             wording.difference_text(run, row["objective_gap"]),
             wording.count(row["num_parameters"]),
@@ -520,6 +524,30 @@ def test_earlier_tests_and_the_first_of_all(tmp_path: Path) -> None:
     assert f"again: {told}" in " ".join(output.getvalue().split())
     assert "fresh: Besides" not in output.getvalue()
     assert earlier_tests_text(fresh) == ""
+
+
+def test_earlier_tests_are_told_while_no_training_of_a_new_protocol_has_ended(tmp_path: Path) -> None:
+    """A change of the protocol moves all lines before the first new training ends."""
+    folder = make_run(tmp_path / "again")
+    (folder / "retrain.jsonl").rename(folder / "retrain.earlier.jsonl")
+    (folder / "retrain.jsonl").touch()
+    run = reports.read(folder)
+    made = opened(run)
+    output = io.StringIO()
+    show(run, Console(file=output, width=200))
+    shown = " ".join(output.getvalue().split())
+    by_section = {each.attributes["id"]: " ".join(each.text.split()) for each in made.tree.all("section")}
+    untested = "No current winner was retrained under the current protocol yet, so none has a test accuracy."
+    earlier = "11 earlier trainings of other configs or under another protocol were tested on the test images."
+    for text in (by_section["summary"], by_section["winners"], shown):
+        assert untested in text
+        assert text.count(earlier) == 1
+        assert "Besides" not in text
+    assert "; not yet retrained or tested under the current protocol" in by_section["summary"]
+    assert rows_of(run, "earlier-tests") == [{"shown": 0, "earlier": 11}]
+    assert list(uncited(made.tree)) == []
+    fresh = reports.read(make_run(tmp_path / "fresh", "searched"))
+    assert no_winner_text(fresh) == "No winner was retrained yet, so none has a test accuracy."
 
 
 def test_mistakes_of_several_seeds_come_first(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
-from winnow import reports
+from winnow import reports, search
 from winnow.reports.figures.winners import _winners_info as winners_info
 from winnow.reports.figures.winners import winners as winners_figure
 from winnow.reports.html import sections
@@ -91,6 +92,24 @@ def with_five_seeds(folder: Path, rank: int | None, *broken: Line) -> None:
 DIVERGED = FAILED | {"status": "diverged", "error": None}
 
 
+@pytest.mark.parametrize("seeds", [(101,), (101, 102, 103)])
+def test_the_size_of_a_winner_is_that_of_any_seed_that_completed(whole, folder, seeds):
+    """A training that diverged does not record it, whichever seed it has."""
+
+    def diverge(line: Line) -> Line:
+        if line["rank"] not in (1, None) or line["seed"] not in seeds:
+            return line
+        return {key: value for key, value in (line | DIVERGED).items() if key not in ("num_parameters", "multiply_adds")}
+
+    change_lines(folder, diverge)
+    shown = search.load_run(folder)._repr_html_()
+    for row, expected in zip(reports.read(folder).winner_rows(), reports.read(whole).winner_rows(), strict=True):
+        is_known = row["rank"] in (2, 3) or len(seeds) == 1
+        for key in ("num_parameters", "multiply_adds"):
+            assert row[key] == (expected[key] if is_known else None)
+        assert f">{wording.count(row['num_parameters'])}</td>" in shown
+
+
 def test_retrainings_without_a_result_are_told_beside_the_mean_of_the_others(folder):
     with_five_seeds(folder, 1, DIVERGED, DIVERGED)
     with_five_seeds(folder, None, DIVERGED, FAILED)
@@ -114,9 +133,34 @@ def test_seeds_without_a_value_of_the_metric_are_told(folder):
     auroc = {"test_auroc": 0.9}
     change_lines(folder, lambda line: line | auroc if line["status"] == "completed" and line["rank"] != 2 else line)
     assert "winner 2 " not in " ".join(left_out(reports.read(folder), reports.read(folder).winner_rows()))
-    with_five_seeds(folder, 1, {"test_auroc": None})
+    with_five_seeds(folder, 1, {"test_auroc": 0.8}, {"test_auroc": math.nan})
     told = "1 of the 5 retrainings of winner 1 has no test AUROC (1 without a value), so its figures describe only the others."
-    assert told in text_of(folder)
+    text, run = text_of(folder), reports.read(folder)
+    first, second, *_ = run.winner_rows()
+    assert [first[key] for key in ("num_seeds", "num_failed", "num_objective_seeds")] == [5, 0, 4]
+    assert [second[key] for key in ("num_seeds", "num_failed", "num_objective_seeds")] == [3, 0, 0]
+    assert first["test_objective"] == pytest.approx((3 * 0.9 + 0.8) / 4)
+    assert told in text
+    assert "with 4 of 5 fresh seeds (1 without a value), the winner (trial 11) reaches a test AUROC of 87.50" in text
+    assert " over 4 seeds alone, as " in text
+    headline = _headline(run)
+    assert headline is not None
+    assert "mean of 4 of 5 seeds (1 without a value), 95 % interval " in headline[1]
+    assert " over 4 seeds alone, as " in headline[1]
+    assert "4 of 5" in page_text(sections.winners(run).html), "in the table"
+
+
+def test_a_winner_without_any_value_of_the_metric_does_not_reach_one(folder):
+    change_study(folder, lambda study: study["settings"].update(objective="validation_auroc"))
+    change_lines(folder, lambda line: line | ({"test_auroc": 0.9} if line["rank"] == 2 else {}))
+    text = text_of(folder)
+    assert "with 3 fresh seeds, the winner (trial 11) has no test AUROC (3 without a value)." in text
+    assert "reaches a test AUROC" not in text
+    assert "No retraining of the baseline has a test AUROC, so the gain over it is unknown." in text
+    assert "The test accuracy of the winner is 97" in text
+    with_five_seeds(folder, 1, DIVERGED)
+    told = "with 4 of 5 fresh seeds (1 did not complete), the winner (trial 11) has no test AUROC"
+    assert f"{told} (4 without a value, 1 diverged)." in text_of(folder)
 
 
 def test_compared_winners_say_which_retrainings_they_leave_out(whole, folder):
@@ -129,6 +173,27 @@ def test_compared_winners_say_which_retrainings_they_leave_out(whole, folder):
     assert "retrainings of the winner of whole" not in text
     assert re.search(r"run +[^\n]*\) +3 of 5 +", output.getvalue())
     assert re.search(r"whole +[^\n]*\) +3 +", output.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("objective", "change", "reason"),
+    [
+        ("validation_accuracy", DIVERGED, "has no test accuracy (3 diverged)"),
+        ("validation_auroc", {"test_auroc": None}, "has no test AUROC (3 without a value)"),
+    ],
+)
+def test_a_comparison_says_why_a_first_winner_has_no_value(whole, tmp_path, objective, change, reason):
+    """Others of its winners have one."""
+    folders = [Path(shutil.copytree(whole, tmp_path / name)) for name in ("one", "other")]
+    for folder in folders:
+        change_study(folder, lambda study, name=folder.name: study.update(name=name))
+        change_study(folder, lambda study: study["settings"].update(objective=objective))
+        change_lines(folder, lambda line: line | {"test_auroc": 0.9})
+    change_lines(folders[1], lambda line: line | change if line["rank"] == 1 else line)
+    output = io.StringIO()
+    assert compare.show_comparison([reports.read(folder) for folder in folders], Console(file=output, width=200))
+    told = f"other - one: the difference is unknown, because winner 1 of other {reason}"
+    assert told in " ".join(output.getvalue().split())
 
 
 def test_every_winner_without_a_result_is_told(folder):
@@ -209,7 +274,7 @@ def test_seeds_that_agree_give_no_interval_without_predictions(folder):
     shutil.rmtree(folder / "predictions")
     change_lines(folder, lambda line: line | {"test_accuracy": 1.0} if line["status"] == "completed" else line)
     text = text_of(folder)
-    assert "reaches a test accuracy of 100.00\u00a0% (the seeds do not differ or lack values, so no interval)" in text
+    assert "reaches a test accuracy of 100.00\u00a0% (the seeds do not differ, so no interval)" in text
     assert "level with the baseline" in text
 
 

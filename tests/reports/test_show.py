@@ -381,7 +381,7 @@ def test_fronts_that_cannot_be_compared(run, tmp_path, winnow):
 
 def test_compare_without_a_winner_or_a_second_run(run, tmp_path, winnow):
     searched = make_run(tmp_path / "searched", "searched")
-    assert "because no winner of searched was tested" in " ".join(winnow("compare", run, searched).split())
+    assert "because winner 1 of searched was not retrained yet" in " ".join(winnow("compare", run, searched).split())
     assert "needs at least two runs" in winnow("compare", run, code=2)
     assert "no run here" in winnow("compare", run, tmp_path / "absent", code=2)
 

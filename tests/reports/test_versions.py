@@ -64,7 +64,8 @@ def test_version_1_is_read_with_the_columns_of_today(name):
     later = {metric.name for metric in METRICS} & set(own) - set(written.column_names)
     assert set(table.column_names) - set(written.column_names) == set(added) | later
     for column, value in added.items():
-        same = OF_OBJECTIVE.get(column) if name == "winners" else None  # the run was searched by accuracy
+        of_accuracy = {**OF_OBJECTIVE, "num_objective_seeds": "num_seeds"}  # the run was searched by accuracy
+        same = of_accuracy.get(column) if name == "winners" else None
         expected = [value] * len(table) if same is None else table.column(same).to_pylist()
         assert table.column(column).to_pylist() == expected
 
@@ -108,7 +109,7 @@ def test_a_front_from_before_it_had_metrics_is_read(tmp_path):
         ("validation_own_metric", "cross_entropy", None),
     ],
 )
-def test_version_6_did_not_record_the_images_behind_the_interval_of_the_objective(
+def test_version_6_did_not_record_the_seeds_and_images_behind_the_objective(
     run, tmp_path, objective, loss, images
 ):
     table = pq.read_table(run.path / "report" / "winners.parquet")
@@ -118,7 +119,9 @@ def test_version_6_did_not_record_the_images_behind_the_interval_of_the_objectiv
     older = table.set_column(table.column_names.index("config"), "config", pa.array(configs))
     older = older.drop_columns(list(ADDED[7]["winners"])).replace_schema_metadata(metadata)
     pq.write_table(older, tmp_path / "winners.parquet")
-    assert read_table(tmp_path / "winners.parquet")["test_objective_images"].to_pylist() == [images] * len(table)
+    read = read_table(tmp_path / "winners.parquet")
+    assert read["test_objective_images"].to_pylist() == [images] * len(table)
+    assert read["num_objective_seeds"].to_pylist() == [3, 3, 2, 3]
 
 
 def test_a_report_that_is_not_whole(run, tmp_path):
