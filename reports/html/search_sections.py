@@ -12,11 +12,11 @@ from winnow.reports.figures import parameters as figures_parameters
 from winnow.reports.figures import progress as figures_progress
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.choices import Results, at_equal_depth
 from winnow.reports.text.memory import earlier_runs, memory_sentence
-from winnow.reports.text.terminal import best_first
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:

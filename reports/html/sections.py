@@ -17,6 +17,7 @@ from winnow.reports.html.search_sections import MAX_TRIALS, audit, memory, param
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.schemas import TABLES
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
@@ -25,8 +26,7 @@ from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import left_out, of_all, search_value_text, seeds_text
-from winnow.reports.text.terminal import best_first
+from winnow.reports.text.seeds import left_out, of_all, search_value_text, seeds_text, with_repeats
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, name_on_test_images
@@ -64,17 +64,17 @@ def overview(run: RunData) -> Section:
 def _winner_facts(run: RunData) -> dict[str, Any] | None:
     """Return a sentence about the winner and a drawing of its network.
 
-    Before retraining they describe the best trial. The result is None if there is neither.
+    Before retraining they describe the best config so far. The result is None if there is neither.
     """
     config, data = winner_config(run), run.study.get("data") or {}
     if config is None:
         return None
-    own = [row for row in run.rows("winners") if row["rank"] == 1]
-    rows = own or best_first(run, run.rows("trials"))
+    own = next((row for row in run.rows("winners") if row["rank"] == 1), None)
+    row = own or incumbent(run, run.rows("trials")) or {}
     shape, classes = data.get("image_shape"), data.get("num_classes")
     blocks = network_blocks(config, shape, classes) if shape and classes else []
     drawing = render("network.html", blocks=blocks, column=COLUMN, height=HEIGHT) if blocks else ""
-    sentence = winner_sentence(config, rows[0]["num_parameters"], None if own else rows[0]["num_epochs"])
+    sentence = winner_sentence(config, row["num_parameters"], None if own else row["num_epochs"])
     return {"sentence": sentence, "drawing": drawing, "query": "winner" if own else "best-config"}
 
 
@@ -96,12 +96,16 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
         if low is not None:
             about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
         return wording.objective_text(run, first["test_objective"]), about, "headline"
-    ranked = best_first(run, run.rows("trials"))
-    if not ranked:
+    best = incumbent(run, run.rows("trials"))
+    if best is None:
         return None
-    value, after = wording.objective_text(run, ranked[0]["objective"]), wording.after_epochs(ranked[0])
-    epochs = f"{after}, as no trial has completed" if after else ""
-    return value, f"best {wording.objective_name(run)}{epochs}; {_untested(run, rows)}", "best-config"
+    value, objective = wording.objective_text(run, best["objective"]), wording.objective_name(run)
+    if "repeats" in best:
+        about = with_repeats(f"{objective} of the config that the search ranks first", best)
+    else:
+        after = wording.after_epochs(best)
+        about = f"best {objective}" + (f"{after}, as no trial has completed" if after else "")
+    return value, f"{about}; {_untested(run, rows)}", "best-config"
 
 
 def _untested(run: RunData, rows: list[Row]) -> str:

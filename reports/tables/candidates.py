@@ -1,16 +1,79 @@
-"""Finds the trials that retraining may choose from, as `winnow.search.study.completed` does from the study."""
+"""Ranks the trials, and finds those that retraining may choose from, as `winnow.search.study.completed` does from the study."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.statuses import is_ranked
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
-    from winnow.reports.run_data import RunFacts
+    from winnow.reports.run_data import RunData, RunFacts
 
 Row = dict[str, Any]
+
+
+def best_first(run: RunFacts, rows: list[Row]) -> list[Row]:
+    """Rank the trials that have an objective and did not fail: completed trials first, then by objective.
+
+    Completed trials come first because the objective of a stopped trial is from fewer epochs.
+    Trials outside the current space are left out.
+
+    Args:
+        run: The run, which says whether larger values are better.
+        rows: Rows of `trials`.
+
+    Returns:
+        The ranked rows, from best to worst.
+    """
+    inside = [row for row in rows if row["in_space"]]
+    known = filter(is_ranked, inside)
+    sign = -1 if run.maximize else 1
+    return sorted(
+        known, key=lambda row: (row["status"] != TrialStatus.COMPLETED, sign * row["objective"], row["trial"])
+    )
+
+
+def incumbent(run: RunData, trials: list[Row]) -> Row | None:
+    """Return the trial whose config is the best so far; None if no trial is ranked.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+
+    Returns:
+        The first of `best_first`. If the search repeats configs, it is the first of `candidates`, which retraining takes first, with
+        the further keys `repeats` (the numbers of the completed trials with its config), `num_repeats` (how many these are) and
+        `num_incomplete_repeats` (how many others began); without candidates it is the first of `best_first`, too.
+    """
+    winners = run.winner_rows()
+    first = next(iter(candidates(run, trials, winners)), None) if _num_repeats(run) > 1 else None
+    if first is None:
+        return next(iter(best_first(run, trials)), None)
+    never_began = (TrialStatus.SKIPPED, TrialStatus.INFEASIBLE)
+    began = [row for row in same_config(run, trials, first["trial"]) if row["status"] not in never_began]
+    repeats = [row["trial"] for row in completed_inside(began)]
+    num_others = sum(row["in_space"] for row in began) - len(repeats)
+    return first | {"repeats": repeats, "num_repeats": len(repeats), "num_incomplete_repeats": num_others}
+
+
+def same_config(run: RunFacts, trials: list[Row], number: int) -> list[Row]:
+    """Return the trials with the config of one trial, including itself; it is the only one unless the search repeats configs.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+        number: Number of the trial.
+    """
+    from winnow.spaces.winners import by_config
+
+    known = [row for row in trials if row["config"]] if _num_repeats(run) > 1 else []
+    for group in by_config([json.loads(row["config"]) for row in known], _num_repeats(run)):
+        rows = [known[index] for index in group]
+        if any(row["trial"] == number for row in rows):
+            return rows
+    return [row for row in trials if row["trial"] == number]
 
 
 def completed_inside(trials: list[Row]) -> list[Row]:
@@ -57,17 +120,20 @@ def objectives_of(run: RunFacts, row: Row) -> list[float | None]:
 
 
 def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
-    num_repeats = (run.study.get("settings") or {}).get("repeats", 1)
-    if num_repeats == 1:
+    if _num_repeats(run) == 1:
         return rows
     from winnow.spaces.winners import by_config, mean_of_repeats
 
-    groups = by_config([json.loads(row["config"]) for row in rows], num_repeats)
+    groups = by_config([json.loads(row["config"]) for row in rows], _num_repeats(run))
     return [
         rows[group[0]]
         | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.further)}
         for group in groups
     ]
+
+
+def _num_repeats(run: RunFacts) -> int:
+    return int((run.study.get("settings") or {}).get("repeats", 1))
 
 
 def has_candidates(run: RunFacts, trials: list[Row]) -> bool:

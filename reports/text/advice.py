@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.text import wording
 from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
 from winnow.reports.text.audit import num_unfinished
 from winnow.reports.text.next_step import ENDED_BY_TIME, Advice, is_searched, next_step, retrain_command
-from winnow.reports.text.terminal import best_first
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _on_importance(run: RunData) -> Iterator[Advice]:
 
 def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
     start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
-    best = "this winner" if winners else "the best trial"
+    best = "this winner" if winners else "the best config so far"
     return Advice(f"Start the next search from {best}.", _new_run(run, "--set", start))
 
 

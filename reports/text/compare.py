@@ -11,15 +11,15 @@ from rich.table import Table
 
 from winnow.reports.facts import largest_class, measure
 from winnow.reports.tables.answers import winner_answers
+from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.contributions import NEED_PROBABILITIES
 from winnow.reports.tables.retraining import Tested, metric_gain
 from winnow.reports.text import wording
 from winnow.reports.text.compare_fronts import dominated_shares, fronts_text, why_not_by_fronts
 from winnow.reports.text.config_words import describe
 from winnow.reports.text.earlier_tests import earlier_tests_text
-from winnow.reports.text.seeds import left_out_text, of_all, without_value_text
+from winnow.reports.text.seeds import left_out_text, of_all, with_repeats, without_value_text
 from winnow.reports.text.summary import keeps_validation
-from winnow.reports.text.terminal import best_first
 from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import OWN_METRIC, name_on_test_images
 
@@ -99,9 +99,10 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         runs: The runs. The first one is the reference.
 
     Returns:
-        One dict per run. `difference` is the advantage of its winner over the reference, in the objective on the test images.
-        `difference_low` and `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All
-        three are None for the reference. `dominated_share` is the hypervolume of its front; see `dominated_shares`.
+        One dict per run. `best_objective` is that of the best config so far, the mean over its `num_repeats` completed repeats.
+        `difference` is the advantage of its winner over the reference, in the objective on the test images. `difference_low` and
+        `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the
+        reference. `dominated_share` is the hypervolume of its front; see `dominated_shares`.
     """
     shares = dominated_shares(runs)
     reference: Tested = (None, None)
@@ -109,7 +110,7 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
     rows = []
     for place, run in enumerate(runs):
         trials = run.trial_rows()
-        ranked = best_first(run, trials)
+        best = incumbent(run, trials) or {}
         winner = _first_winner(run) or {}
         tested = (winner.get("test_objective"), winner_answers(run, metric in NEED_PROBABILITIES))
         if place == 0:
@@ -122,9 +123,11 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
                 "epochs": sum(row["num_epochs"] for row in trials),
                 "train_seconds": sum(row["train_seconds"] for row in trials),
                 "seed": run.settings.get("seed"),
-                "best_objective": ranked[0]["objective"] if ranked else None,
-                "best_epochs": ranked[0]["num_epochs"] if ranked else None,
-                "best_status": ranked[0]["status"] if ranked else None,
+                "best_objective": best.get("objective"),
+                "best_epochs": best.get("num_epochs"),
+                "best_status": best.get("status"),
+                "num_repeats": best.get("num_repeats", 1),
+                "num_incomplete_repeats": best.get("num_incomplete_repeats", 0),
                 "largest_class_validation": largest_class(run, "validation"),
                 **{
                     key: winner.get(key)
@@ -224,7 +227,7 @@ def _search_table(run: RunData, rows: list[Row]) -> Table:
         table.add_column(name, justify="left" if name == "run" else "right")
     for row in rows:
         costs = (str(row["trials"]), str(row["epochs"]), wording.duration(row["train_seconds"]), str(row["seed"]))
-        best = wording.objective_text(run, row["best_objective"])
+        best = with_repeats(wording.objective_text(run, row["best_objective"]), row)
         if row["best_objective"] is not None:
             best += wording.after_epochs({"status": row["best_status"], "num_epochs": row["best_epochs"]})
         shares = [wording.percent(row["largest_class_validation"]) for _ in largest]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from winnow.reports.facts import metrics_on_test_images
 from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text.choices import DEPTH, choice_paths
 from winnow.spaces.epoch_figures import QUALITY, EpochFigure, is_cost, name_on_test_images
@@ -144,7 +145,7 @@ def _of_search(run: RunData) -> dict[str, str]:
                 "  validation_accuracy, validation_balanced_accuracy, validation_macro_f1\n"
                 f"from 'trials.parquet' where {SCORED} order by {ranked} limit 15"
             ),
-            "best-config": f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1",
+            "best-config": _best_config(run, ranked),
             "ranks": (
                 f"select trial, status, objective{_parameters(run)}\n"
                 f"from 'trials.parquet' order by ({SCORED}) is not true, {ranked}"
@@ -154,6 +155,19 @@ def _of_search(run: RunData) -> dict[str, str]:
                 f"where status = 'running' and expected_end is not null order by expected_end {order}, trial limit 15"
             ),
         }
+    )
+
+
+def _best_config(run: RunData, ranked: str) -> str:
+    """Return the query of the best config so far: a trial, or the mean of the repeats of a config."""
+    best = incumbent(run, run.trial_rows())
+    if best is None or "repeats" not in best:
+        return f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1"
+    first, numbers = best["trial"], ", ".join(map(str, best["repeats"]))
+    of_first = ", ".join(f"max({name}) filter (where trial = {first}) as {name}" for name in ("num_parameters", "num_epochs", "config"))
+    return (
+        f"select {first} as trial, list_avg(list(objective order by trial)) as objective, count(*) as num_repeats, {best['num_incomplete_repeats']} as num_incomplete_repeats,\n"
+        f"  {of_first}\nfrom 'trials.parquet' where trial in ({numbers})"
     )
 
 

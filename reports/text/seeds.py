@@ -54,6 +54,30 @@ def search_value_text(run: RunData, row: Mapping[str, Any]) -> str:
     return value if row["num_repeats"] == 1 else f"{value} (mean of {row['num_repeats']} repeats)"
 
 
+def mean_of_repeats_text(row: Mapping[str, Any]) -> str:
+    """Return the repeats that a value in the search is from, such as `mean of 2 of 3 repeats`; empty if the config ran once.
+
+    Args:
+        row: A row with `num_repeats`, the number of completed trials with the config, and `num_incomplete_repeats`.
+    """
+    num, of_all_repeats = row["num_repeats"], row["num_repeats"] + row["num_incomplete_repeats"]
+    if of_all_repeats == 1:
+        return ""
+    of = f"{num} of {of_all_repeats}" if of_all_repeats > num else f"{num}"
+    return f"{'from' if num == 1 else 'mean of'} {of} repeats"
+
+
+def with_repeats(text: str, row: Mapping[str, Any]) -> str:
+    """Return a text about a value in the search with its repeats, such as `97.41 % (mean of 2 of 3 repeats)`, if its config ran several times.
+
+    Args:
+        text: The text.
+        row: A row as for `mean_of_repeats_text`.
+    """
+    repeats = mean_of_repeats_text(row)
+    return f"{text} ({repeats})" if repeats else text
+
+
 def repeats_text(winners: Iterable[Mapping[str, Any]]) -> str:
     """Return a sentence about the repeats of the winners in the search; empty if none was repeated.
 

@@ -7,6 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.tables.candidates import best_first, incumbent
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
@@ -26,9 +27,9 @@ from winnow.reports.text.seeds import (
     repeats_text,
     search_value_text,
     seeds_text,
+    with_repeats,
     without_value_text,
 )
-from winnow.reports.text.terminal import best_first
 from winnow.spaces.epoch_figures import is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -61,7 +62,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
     facts = (
         (f"Searched {wording.searched_text(run)}.", "settings"),
         (_end_sentence(run, trials), "tiles"),
-        (_best_sentence(run, trials), "best-trials"),
+        (_best_sentence(run, trials), "best-config"),
         *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
         (_front_sentence(run), FRONT if run.further else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
@@ -101,11 +102,13 @@ def _end_sentence(run: RunData, trials: list[Row]) -> str:
 
 
 def _best_sentence(run: RunData, trials: list[Row]) -> str:
-    ranked = best_first(run, trials)
-    if not ranked:
+    best = incumbent(run, trials)
+    if best is None:
         return "No trial has finished an epoch yet, so there is nothing to compare."
-    best = ranked[0]
-    value = f"trial {best['trial']} with a {wording.objective_name(run)} of {wording.objective_text(run, best['objective'])}"
+    objective, text = wording.objective_name(run), wording.objective_text(run, best["objective"])
+    if "repeats" in best:
+        return f"The search ranks the config of trial {best['trial']} first, with a {objective} of {with_repeats(text, best)}."
+    value = f"trial {best['trial']} with a {objective} of {text}"
     if best["status"] == TrialStatus.COMPLETED:
         return f"The best completed trial is {value}."
     return f"No trial has completed, so values after different numbers of epochs are compared: the best is {value}{wording.after_epochs(best)}."

@@ -11,7 +11,8 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Table
 
-from winnow.reports.statuses import STATUS_WORDS, is_ranked
+from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.tables.front import columns_of_tests, front_rows
 from winnow.reports.text import wording
 from winnow.reports.text.config_words import describe, short_winner
@@ -23,7 +24,6 @@ from winnow.reports.text.seeds import left_out, of_all, repeats_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import is_share
-from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -165,27 +165,6 @@ def _state_line(run: RunData, rows: list[Row]) -> str:
     if run.outside:
         text += f", {len(run.outside)} of them outside the current space"
     return f"{text}{planned_text}; {wording.plural(epochs, 'epoch')} in {wording.duration(seconds)} of training"
-
-
-def best_first(run: RunData, rows: list[Row]) -> list[Row]:
-    """Rank the trials that have an objective and did not fail: completed trials first, then by objective.
-
-    Completed trials come first because the objective of a stopped trial is from fewer epochs.
-    Trials outside the current space are left out.
-
-    Args:
-        run: The run, which says whether larger values are better.
-        rows: Rows of `trials`.
-
-    Returns:
-        The ranked rows, from best to worst.
-    """
-    inside = [row for row in rows if row["in_space"]]
-    known = filter(is_ranked, inside)
-    sign = -1 if run.maximize else 1
-    return sorted(
-        known, key=lambda row: (row["status"] != TrialStatus.COMPLETED, sign * row["objective"], row["trial"])
-    )
 
 
 def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping[str, int] | None = None) -> Table:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.text.terminal import best_first
+from winnow.reports.tables.candidates import incumbent
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def winner_config(run: RunData) -> dict[str, Any] | None:
-    """Return the config of the first winner, or of the best trial before retraining; None if no trial has an objective."""
+    """Return the config of the first winner, or before retraining the best config so far; None if no trial has an objective."""
     for row in run.rows("winners"):
         if row["rank"] == 1:
             return json.loads(row["config"])
-    ranked = best_first(run, run.rows("trials"))
-    return json.loads(ranked[0]["config"]) if ranked and ranked[0]["config"] else None
+    best = incumbent(run, run.rows("trials"))
+    return json.loads(best["config"]) if best is not None and best["config"] else None
 
 
 def training_command(run: RunData, recipe: Path | str, rank: int = 1) -> str | None:

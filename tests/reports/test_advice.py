@@ -23,10 +23,10 @@ from tests.helpers.make_run import MAX_EPOCHS, make_run
 from tests.reports.test_next_step import STATES, audited
 from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.text import advice, advice_ranges, next_step
 from winnow.reports.text.next_step import Advice
 from winnow.reports.text.queries import queries
-from winnow.reports.text.terminal import best_first
 from winnow.reports.writing import write_spaces
 
 

@@ -22,6 +22,7 @@ from tests.helpers.make_run import NUM_TEST, make_run
 from tests.reports.test_audit import run as audited  # noqa: F401
 from tests.reports.test_next_step import STATES
 from tests.reports.test_query_order import changing
+from tests.search.study.test_repeats import searched, space_of
 from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.page import page
@@ -29,13 +30,14 @@ from winnow.reports.html.search_sections import MAX_TRIALS
 from winnow.reports.html.sections import sections_of
 from winnow.reports.schemas import arrow_schema
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
 from winnow.reports.text.compare import show_comparison
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.queries import queries
-from winnow.reports.text.terminal import best_first, show
+from winnow.reports.text.terminal import show
 from winnow.reports.text.winner_words import winner_sentence
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
@@ -214,6 +216,13 @@ def tiles(made: Page, rows: list[Row]) -> None:
     assert f"{sum(row['trials'] for row in rows)} trials" in text
 
 
+def best_config(made: Page, rows: list[Row]) -> None:
+    (row,) = rows
+    value = wording.objective_text(made.run, row["objective"])
+    expected = f"best completed trial is trial {row['trial']} with a {wording.objective_name(made.run)} of {value}."
+    assert expected in made.text("best-config")
+
+
 def best_trials(made: Page, rows: list[Row]) -> None:
     run = made.run
     shown = [(cells[0], cells[2], cells[4], cells[6]) for cells in made.cells("best-trials")]
@@ -222,7 +231,6 @@ def best_trials(made: Page, rows: list[Row]) -> None:
         (str(row["trial"]), wording.objective_text(run, row[keys[0]]), str(row[keys[1]]), wording.count(row[keys[2]]))
         for row in rows
     ]
-    assert f"best completed trial is trial {rows[0]['trial']} " in made.text("best-trials")
 
 
 def seeds(num: int, num_all: int) -> str:
@@ -373,6 +381,7 @@ CHECKS: dict[str, Check] = {
     "winner": winner,
     "settings": settings,
     "tiles": tiles,
+    "best-config": best_config,
     "best-trials": best_trials,
     "winners": winners,
     "metrics": metrics,
@@ -462,6 +471,20 @@ def test_the_trials_that_have_not_ended_and_the_best_so_far(tmp_path: Path) -> N
     assert sentence in made.text("best-config")
     (largest,) = rows_of(run, "largest-class")
     assert wording.percent(largest["largest_class"]) in made.text("largest-class")
+
+
+def test_the_repeats_of_the_best_config_so_far(tmp_path: Path) -> None:
+    folder, _ = searched(tmp_path, space_of())
+    made = opened(reports.read(folder.path))
+    (row,) = rows_of(made.run, "best-config")
+    text = made.text("best-config")
+    value = wording.objective_text(made.run, row["objective"])
+    assert (row["num_repeats"], row["num_incomplete_repeats"]) == (3, 0)
+    assert f"The search ranks the config of trial {row['trial']} first, with a validation accuracy of {value} (mean of 3 repeats)." in text
+    assert text.startswith(f"{value}validation accuracy of the config that the search ranks first (mean of 3 repeats); ")
+    assert winner_sentence(json.loads(row["config"]), row["num_parameters"], row["num_epochs"]) in text
+    assert list(uncited(made.tree)) == []
+    assert not changing(made.run.table, ["trials"], {"best-config": queries(made.run)["best-config"]})
 
 
 def test_a_retraining_that_has_not_finished(tmp_path: Path) -> None:

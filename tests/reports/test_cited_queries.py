@@ -23,11 +23,11 @@ from winnow.reports.html import sections
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
 from winnow.reports.text.queries import queries
-from winnow.reports.text.terminal import best_first
 from winnow.reports.visible import plotly_text
 from winnow.spaces.errors import InputError
 

@@ -17,9 +17,10 @@ from winnow import reports
 from winnow.reports.facts import gives_one_class
 from winnow.reports.html import sections
 from winnow.reports.run_data import RunFacts
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.text import summary
 from winnow.reports.text.one_trial import show_trial
-from winnow.reports.text.terminal import best_first, show
+from winnow.reports.text.terminal import show
 from winnow.search.training.metrics import accuracy, balanced_accuracy, macro_f1
 
 EQUAL, UNEQUAL, WITH_GAP = [28] * 10, [5, 5, 40, 50], [30, 0, 10, 20]

@@ -180,4 +180,4 @@ def test_a_term_is_explained_at_its_first_place_only() -> None:
 def test_a_best_trial_that_was_stopped_is_not_said_to_be_trained_to_its_end(tmp_path: Path) -> None:
     html = page(reports.read(make_run(tmp_path / "failed", "searched", completed="none")))
     assert "trained for 9 of 18 epochs" in html
-    assert "Start the next search from the best trial." in html
+    assert "Start the next search from the best config so far." in html

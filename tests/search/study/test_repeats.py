@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
+import yaml
+from rich.console import Console
 
 from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow import reports
 from winnow.reports.figures.front import front_info
-from winnow.reports.tables.candidates import candidates
+from winnow.reports.html.sections import _headline, _winner_facts
+from winnow.reports.tables.candidates import candidates, incumbent
+from winnow.reports.text.compare import comparison, show_comparison
+from winnow.reports.text.seeds import mean_of_repeats_text
+from winnow.reports.text.summary import sentences
+from winnow.reports.text.winner_recipe import winner_config
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
@@ -98,6 +106,67 @@ def _seed(settings: Settings) -> int:
     from winnow.search.winners.candidates import seed_of
 
     return seed_of(settings, 0)
+
+
+def test_before_retraining_reports_are_of_the_config_that_it_takes_first(tmp_path: Path) -> None:
+    """Neither of the luckiest repeat nor of the baseline's."""
+    space = space_of()
+    run, settings = searched(tmp_path, space)
+    steady, value = trials_of(run, STEADY), fmean(VALUES[STEADY])
+    reports.write(run.path)
+    known = reports.read(run.path)
+    winner = yaml.safe_load((run.path / "report" / "winner.yaml").read_text())
+    assert winner == winner_config(known) == choose_candidates(run, space, settings)[0].config
+    assert winner["batch_size"] == STEADY
+    facts = _winner_facts(known)
+    assert facts is not None
+    assert "200 weights" in facts["sentence"]
+    assert facts["sentence"].endswith(f"in batches of {STEADY}.")
+    first = "validation accuracy of the config that the search ranks first (mean of 3 repeats); not yet retrained or tested"
+    assert _headline(known) == ("80.00\u00a0%", first, "best-config")
+    ranked = f"The search ranks the config of trial {steady[0]} first, with a validation accuracy of 80.00\u00a0% (mean of 3 repeats)."
+    assert ranked in sentences(known)
+    output = io.StringIO()
+    rows = comparison([known, known])
+    assert [row["best_objective"] for row in rows] == [value, value]
+    assert show_comparison([known, known], Console(file=output, width=200))
+    assert output.getvalue().count("80.00\u00a0% (mean of 3 repeats)") == 2
+    assert "95.00" not in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("status", "num", "told"),
+    [
+        ("completed", 0, "mean of 3 repeats"),
+        ("stopped", 1, "mean of 2 of 3 repeats"),
+        ("running", 2, "from 1 of 3 repeats"),
+        ("skipped", 1, "mean of 2 repeats"),
+    ],
+)
+def test_the_mean_of_the_best_config_says_which_repeats_it_leaves_out(
+    tmp_path: Path, status: str, num: int, told: str
+) -> None:
+    """The last ones ended so; a skipped trial did not run."""
+    run, _ = searched(tmp_path, space_of())
+    known, steady = reports.read(run.path), trials_of(run, STEADY)
+    left_out = steady[3 - num :]
+    trials = [row | {"status": status} if row["trial"] in left_out else row for row in known.trial_rows()]
+    best = incumbent(known, trials)
+    assert best is not None
+    assert (best["trial"], best["repeats"]) == (steady[0], steady[: 3 - num])
+    assert best["objective"] == mean_of_repeats(VALUES[STEADY][: 3 - num])
+    assert mean_of_repeats_text(best) == told
+
+
+def test_without_a_config_to_retrain_a_trial_is_the_best(tmp_path: Path) -> None:
+    run, _ = searched(tmp_path, space_of())
+    known = reports.read(run.path)
+    trials = [row | {"status": "stopped"} for row in known.trial_rows()]
+    best = incumbent(known, trials)
+    assert best is not None
+    assert best["objective"] == max(VALUES[BASELINE])
+    assert "repeats" not in best
+    assert incumbent(known, []) is None
 
 
 def test_the_front_shows_means(tmp_path: Path) -> None:
