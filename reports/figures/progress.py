@@ -32,17 +32,23 @@ class _BestInfo:
     """GPU-seconds of all trials so far, or CPU-seconds if no training used a GPU; empty if not recorded."""
     device: str
     """`GPU` or `CPU`."""
-    values: list[float]
+    values: list[float | None]
+    """The objective of each epoch itself; None if it has no value there."""
     best: list[float | None]
     """Best value of the trials in the current space that had completed by then; None before the first of them."""
     trials: list[int]
     inside: list[bool]
 
+    @property
+    def values_inside(self) -> list[float]:
+        """The values of the epochs of trials in the current space."""
+        return [value for value, counts in zip(self.values, self.inside, strict=True) if counts and value is not None]
+
 
 def best_so_far(run: RunData) -> list[Figure]:
     """Draw the best completed trial so far. Buttons choose the axis: time, epochs, or GPU-hours (CPU-hours on a CPU) of all trials."""
     info = _best_info(run)
-    if not any(info.inside):
+    if not info.values_inside:
         return []
     axes: dict[str, tuple[list[float], str]] = {
         "time": _scaled(info.seconds),
@@ -64,7 +70,7 @@ def best_so_far(run: RunData) -> list[Figure]:
 
 
 def _best_info(run: RunData) -> _BestInfo:
-    known = (pc.field("phase") == "search") & pc.field("time").is_valid() & pc.field(run.objective).is_valid()
+    known = (pc.field("phase") == "search") & pc.field("time").is_valid()
     epochs = run.epochs.select(
         ["phase", "trial", "epoch", "time", run.objective, "wall_seconds", "gpus", "cpus"]
     ).filter(known)
@@ -121,10 +127,12 @@ def _draw_best(
     _, x_title = next(iter(axes.values()))
     figure = go.Figure(layout=base_layout(x_title, wording.objective_name(run), height=420))
     hover = f"trial %{{customdata}}: %{{y{form}}}<extra></extra>"
-    name = "an epoch" if len(shown) == len(info.values) else f"an epoch ({len(shown):,} of {len(info.values):,} shown)"
+    dots = [i for i in shown if info.values[i] is not None]
+    num_dots = sum(value is not None for value in info.values)
+    name = "an epoch" if len(dots) == num_dots else f"an epoch ({len(dots):,} of {num_dots:,} shown)"
     traces: list[list[int]] = []
     for counts, label, symbol in ((True, name, "circle"), (False, "outside the current space", "circle-open")):
-        if not (places := [i for i in shown if info.inside[i] == counts]):
+        if not (places := [i for i in dots if info.inside[i] == counts]):
             continue
         traces.append(places)
         figure.add_scatter(
@@ -174,9 +182,9 @@ def _offer_axes(
 
 def _range_after_start(info: _BestInfo, objective: str) -> list[float]:
     """Return the range of an axis around the best values, since the values of the first epochs would compress all others."""
-    best = [value for value in info.best if value is not None] or info.values
+    inside = info.values_inside
+    best = [value for value in info.best if value is not None] or inside
     early, last = best[len(best) // 20], best[-1]
-    inside = [value for value, counts in zip(info.values, info.inside, strict=True) if counts]
     further = max(inside) if is_maximized(objective) else min(inside)
     low, high = min(early, last, further), max(early, last, further)
     room = 0.08 * (high - low) or 0.02 * abs(last) or 0.02

@@ -132,7 +132,7 @@ def _of_search(run: RunData) -> dict[str, str]:
                 f"select time, epochs.trial, epoch, {objective}, {best}(ends.objective) over until_then as best_so_far,\n"
                 "  sum(wall_seconds * gpus) over until_then / 3600 as gpu_hours, sum(wall_seconds * cpus) over until_then / 3600 as cpu_hours\n"
                 "from 'epochs.parquet' epochs left join ends on ends.trial = epochs.trial and ends.num_epochs = epoch\n"
-                f"where {known} and time is not null window until_then as (order by time, epochs.trial) order by time, epochs.trial"
+                "where phase = 'search' and time is not null window until_then as (order by time, epochs.trial) order by time, epochs.trial"
             ),
             "learning-curves": f"select trial, epoch, {objective} from 'epochs.parquet' where {known} order by trial, epoch",
             "budget": (

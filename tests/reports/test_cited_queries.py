@@ -93,7 +93,7 @@ def best_so_far(run: reports.RunData, figure: Any, found: list[Row]) -> None:
     *points, line = figure["data"]
     assert line["y"] == [row["best_so_far"] for row in found]
     assert counted((y, trial) for _, y, trial in dots(points)) == counted(
-        (row[run.objective], row["trial"]) for row in found
+        (row[run.objective], row["trial"]) for row in found if row[run.objective] is not None
     )
     by_time, by_epochs, by_hours = (
         button["args"][0]["x"][-1] for button in figure["layout"]["updatemenus"][0]["buttons"]

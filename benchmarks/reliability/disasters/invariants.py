@@ -10,8 +10,8 @@ from benchmarks.reliability.disasters.training import fate_of, figures_of, key_o
 from winnow.reports.durable import LOCK
 from winnow.reports.open_run import read
 from winnow.reports.reading.run import read_records
+from winnow.reports.tables.candidates import best_first
 from winnow.reports.text.next_step import next_step
-from winnow.reports.text.terminal import best_first
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder, checkpoint_name

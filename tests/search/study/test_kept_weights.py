@@ -8,10 +8,13 @@ import shutil
 import pytest
 
 from benchmarks.search_quality.kept_weights import drive, loss_at, overfits
-from tests.helpers.ledgers import SHAPE, make_folder, study_of
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow import reports
+from winnow.reports.figures import progress
 from winnow.reports.figures.learning_curves import learning_curves
+from winnow.reports.tables.query import query
+from winnow.reports.text.queries import queries
 from winnow.reports.text.summary import sentences
 from winnow.search.settings import settings_for
 from winnow.search.study.earlier_runs import learn_from
@@ -62,6 +65,33 @@ def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> No
         next(text for text in said if text.startswith("In the search the validation accuracy of the winner was")),
     ]
     assert "40.00 %" not in " ".join(said)
+
+
+def test_a_completed_trial_counts_whose_last_epoch_has_no_value(tmp_path) -> None:
+    """The weights of epoch 2 are kept, and after it the objective is not defined."""
+    space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
+    settings = settings_for(space, trials=1, sampler="random")
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert assignment is not None
+    for epoch in range(1, 10):
+        value = {} if epoch <= 2 else {"validation_accuracy": None}
+        ledger.record(assignment.number, report(assignment, epoch, weights_epoch=min(epoch, 2), **value))
+    ledger.close()
+    run = reports.read(folder.path)
+    (trial,) = run.trial_rows()
+    assert trial["status"] == "completed"
+    info = progress._best_info(run)
+    assert sorted(info.values_inside) == sorted(line["validation_accuracy"] for line in run.epochs_of_trial(0)[:2])
+    assert (len(info.values), info.best[-1]) == (9, trial["objective"])
+    (figure,) = progress.best_so_far(run)
+    assert not figure.caption.startswith("No trial has completed yet")
+    dots, line = figure.plot.data
+    assert (len(dots.y), len(line.y)) == (2, 9)
+    pytest.importorskip("duckdb", reason="the extra `query` is not installed")
+    rows = query(run, queries(run)["best-so-far"]).to_pylist()
+    assert (len(rows), rows[-1]["best_so_far"]) == (9, trial["objective"])
 
 
 @pytest.mark.parametrize("rule", ["lowest_validation_loss", "last"])
