@@ -256,6 +256,10 @@ def name_on_test_images(name: str) -> str:
     return name.replace("validation_", "test_")
 
 
+TEST_METRICS = tuple(name_on_test_images(figure.name) for figure in METRICS if figure.name != "validation_accuracy")
+"""The names of all metrics on the test images besides the accuracy."""
+
+
 def name_on_validation_images(name: str) -> str:
     """Return the name of a metric on the validation images, such as `validation_accuracy` for `test_accuracy`."""
     return name.replace("test_", "validation_")

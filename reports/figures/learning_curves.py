@@ -54,7 +54,7 @@ def learning_curves(run: RunData) -> list[Figure]:
         "Click a name in the legend to hide or show its trials; enter a number to see the curve of one trial."
     )
     if keep_earlier_weights(run.rows("trials")):
-        caption += " A curve shows each epoch's own value; rungs and tables use that of the weights kept until then (`weights`)."
+        caption += f" {wording.own_values_text('A curve')}"
     caption += note(
         sum(map(len, info.curves.values())), info.num_trials, f"the {NUM_BEST} trials with the best last values"
     )

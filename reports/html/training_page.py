@@ -20,7 +20,7 @@ from winnow.reports.tables.training import TABLES, environment_rows, largest_cla
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.reports.text.winner_recipe import training_words
-from winnow.spaces.epoch_figures import QUALITY, in_words, tells_apart
+from winnow.spaces.epoch_figures import QUALITY, TEST_METRICS, in_words, name_on_validation_images, tells_apart
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
 
@@ -120,6 +120,7 @@ def _summary(training: TrainingData) -> Section:
             ["test accuracy", wording.percent(result.get("test_accuracy"))],
             ["accuracy of always predicting the largest class", wording.percent(largest)],
             ["test loss", wording.number(result.get("test_loss"))],
+            *([in_words(key), wording.figure_text(key, result[key])] for key in _further_metrics(training)),
             ["parameters", wording.count(result["num_parameters"])],
             ["multiply-adds per image", wording.count(result["multiply_adds"])],
             ["wall time of the epochs", wording.duration(result["wall_seconds"])],
@@ -129,6 +130,12 @@ def _summary(training: TrainingData) -> Section:
         facts = Table(("", ""), rows, numeric=(1,))
     html = render("training_summary.html", headline=headline, outcome=outcome(training), facts=facts)
     return Section("summary", "Summary", html)
+
+
+def _further_metrics(training: TrainingData) -> list[str]:
+    """Return the metrics of the test images besides accuracy and loss that were measured and in which networks can differ."""
+    known = (name for name in TEST_METRICS if training.result.get(name) is not None)
+    return [name for name in known if tells_apart(name_on_validation_images(name), len(training.class_names))]
 
 
 def _epochs(training: TrainingData) -> Section:

@@ -19,7 +19,7 @@ from winnow.reports.facts import has_cross_entropy
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.schemas.search import EXPECTED_END, FRONT_METRICS, FRONT_TESTS
-from winnow.spaces.epoch_figures import METRICS, OWN_METRIC, name_on_test_images
+from winnow.spaces.epoch_figures import METRICS, OWN_METRIC, TEST_METRICS
 from winnow.spaces.errors import InputError
 from winnow.spaces.gpu_facts import GPU_FACT_NAMES
 from winnow.spaces.space import Space
@@ -57,7 +57,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "num_test_images": None,
             "largest_class": None,
             "num_one_class": None,
-            **{name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
+            **dict.fromkeys(TEST_METRICS),
         },
         "importance": {"values": "last"},
         "predictions": {"image_name": None},
@@ -67,7 +67,7 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
         "trials": {"estimated_end": None},
         "importance": {"importance_std": None},
         "winners": dict.fromkeys(OF_OBJECTIVE),
-        "retrains": {name_on_test_images(f.name): None for f in METRICS if f.name != "validation_accuracy"},
+        "retrains": dict.fromkeys(TEST_METRICS),
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
     7: {

@@ -20,8 +20,8 @@ from winnow.reports.tables.contributions import (
 from winnow.reports.tables.intervals import Interval, seeds_interval
 from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
 from winnow.spaces.epoch_figures import (
-    METRICS,
     OWN_METRIC,
+    TEST_METRICS,
     is_maximized,
     name_on_test_images,
     name_on_validation_images,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
 
 Row = dict[str, Any]
-TEST_METRICS = [name_on_test_images(each.name) for each in METRICS if each.name != "validation_accuracy"]
 Tested = tuple[float | None, Answers | None]
 MAX_ROUNDING = 0.005
 """Largest difference between a metric and the mean of its contributions that counts as rounding; relative for metrics above 1."""

@@ -8,8 +8,7 @@ import numpy as np
 
 from winnow.reports.reading.predictions import largest_share
 from winnow.reports.schemas import KINDS
-from winnow.reports.tables.retraining import TEST_METRICS
-from winnow.spaces.epoch_figures import EPOCH_FIGURES
+from winnow.spaces.epoch_figures import EPOCH_FIGURES, TEST_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,7 @@ from winnow.reports.text import wording
 from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
 from winnow.reports.text.audit import num_unfinished
 from winnow.reports.text.next_step import ENDED_BY_TIME, Advice, is_searched, next_step, retrain_command
+from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ def _late_rise(run: RunData, row: Row) -> float | None:
 
 
 def _noise(run: RunData, value: float) -> float:
-    """Return the standard error of an accuracy over the validation images; for a loss, one percent of it."""
-    if run.objective == "validation_loss":
+    """Return the standard error of a share of the validation images; for a loss or a custom metric, whose scale is unknown, one percent of it."""
+    if not is_share(run.objective):
         return abs(value) / 100
     num_images = (run.study.get("data") or {}).get("num_validation") or 100
     return math.sqrt(max(value * (1 - value), 1 / num_images) / num_images)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from winnow.reports.reading.run import retraining_stem
 from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.tables.candidates import same_config
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording
 from winnow.reports.visible import rich_text
@@ -50,17 +51,20 @@ def trial_facts(run: RunData, number: int) -> Row:
         number: Number of the trial.
 
     Returns:
-        The row of `trials` with the config as a dict, the rows of its `epochs` in the search, and the rows of its `retrains`.
+        The row of `trials` with the config as a dict, the rows of its `epochs` in the search, and the rows of `retrains` of its config,
+        which may have been retrained as that of another repeat.
 
     Raises:
         InputError: There is no such trial.
     """
-    rows = {row["trial"]: row for row in run.trial_rows()}
+    trials = run.trial_rows()
+    rows = {row["trial"]: row for row in trials}
     if number not in rows:
         known = f"its trials are 0 to {max(rows)}" if rows else "it has no trials yet"
         raise InputError(f"--trial {number}: no such trial in {run.path}; {known}")
     row, epochs = rows[number], run.epochs_of_trial(number)
-    retrains = [line for line in run.retrain_rows() if line["trial"] == number]
+    same = {other["trial"] for other in same_config(run, trials, number)}
+    retrains = [line for line in run.retrain_rows() if line["trial"] in same]
     return row | {"config": row["config"] and json.loads(row["config"]), "epochs": epochs, "retrains": retrains}
 
 
@@ -89,13 +93,18 @@ def show_trial(
         console.print(f"[red]error[/red]\n{rich_text(facts['error'].strip())}", highlight=False)
     if facts["epochs"]:
         console.print(_epoch_table(run, facts["epochs"]))
+        if (facts["config"] or {}).get("weights", "last") != "last":
+            console.print(wording.own_values_text("A line"), highlight=False)
     if warning := wording.one_class_trial(run, facts):
         console.print(warning, highlight=False)
     for line in facts["retrains"]:
-        console.print(f"retrained, seed {line['seed']}: {_result(run, line)}", highlight=False)
-        _name_prints(console, prints_of(number, retraining_stem(number, line["seed"], line["baseline"])))
+        whose = "" if line["trial"] == number else f" as the config of trial {line['trial']}"
+        console.print(f"retrained{whose}, seed {line['seed']}: {_result(run, line)}", highlight=False)
+        stem = retraining_stem(line["trial"], line["seed"], line["baseline"])
+        _name_prints(console, prints_of(line["trial"], stem))
     if facts["retrains"]:
-        warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] == number]
+        retrained = {line["trial"] for line in facts["retrains"]}
+        warnings = [wording.one_class_warning(row) for row in run.winner_rows() if row["trial"] in retrained]
         for text in filter(None, [wording.largest_class_text(run, "test"), *warnings]):
             console.print(text, highlight=False)
     if facts["config"]:

@@ -9,7 +9,7 @@ from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text.choices import DEPTH, choice_paths
-from winnow.spaces.epoch_figures import QUALITY, EpochFigure, is_cost, name_on_test_images
+from winnow.spaces.epoch_figures import QUALITY, TEST_METRICS, EpochFigure, is_cost, name_on_test_images
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -40,8 +40,8 @@ def training_queries() -> dict[str, str]:
         "headline": "select test_accuracy, seed, largest_class from 'training.parquet'",
         "outcome": "select status, epochs, planned_epochs, stopped_early, weights, weights_epoch, num_classes_answered from 'training.parquet'",
         "result": (
-            "select test_accuracy, largest_class, test_loss, num_parameters, multiply_adds, wall_seconds, images_per_second, device\n"
-            "from 'training.parquet'"
+            f"select {', '.join(['test_accuracy', 'largest_class', 'test_loss', *TEST_METRICS])},\n"
+            "  num_parameters, multiply_adds, wall_seconds, images_per_second, device\nfrom 'training.parquet'"
         ),
         "curve-loss": "select epoch, train_loss, validation_loss from 'epochs.parquet' order by epoch",
         "curve-accuracy": "select epoch, train_accuracy, validation_accuracy from 'epochs.parquet' order by epoch",

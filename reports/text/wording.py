@@ -120,6 +120,15 @@ def about_values(rows: Sequence[Mapping[str, Any]], best_first: bool = False) ->
     return f"Completed trials come first. {text}" if best_first else text
 
 
+def own_values_text(what: str) -> str:
+    """Return a sentence about the values of single epochs of trials that keep the weights of an earlier epoch than the last one (`weights`).
+
+    Args:
+        what: What shows these values, such as `A curve`.
+    """
+    return f"{what} shows each epoch's own value; rungs and tables use that of the weights kept until then (`weights`)."
+
+
 def status_counts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """Count trials per status, in the order of `STATUSES`. The first five statuses are included even if their count is 0."""
     counts = Counter(row["status"] for row in rows)

@@ -20,6 +20,7 @@ from winnow.search.trackers.base import Record, Tracker
 from winnow.search.trackers.mlflow import MLflow
 from winnow.search.trackers.tensorboard import TensorBoard
 from winnow.search.trackers.wandb import WandB
+from winnow.spaces.epoch_figures import TEST_METRICS
 from winnow.spaces.errors import InputError, printable
 from winnow.spaces.grammar.problems import nearest
 from winnow.spaces.space import Space
@@ -190,9 +191,8 @@ def _retraining(space: Space, result: Record, curve: Sequence[Record]) -> Iterat
     yield methodcaller("start", name, _params(space, result["config"]))
     for record in curve:
         yield methodcaller("epoch", name, record)
-    yield methodcaller(
-        "end", name, result["status"], _known({key: result.get(key) for key in ("test_accuracy", "test_loss")})
-    )
+    figures = {key: result.get(key) for key in ("test_accuracy", "test_loss", *TEST_METRICS)}
+    yield methodcaller("end", name, result["status"], _known(figures))
 
 
 def _params(space: Space, config: Record) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import html
 import json
+import math
 import re
 import shlex
 import sys
@@ -248,6 +249,24 @@ def test_longer_trainings_only_for_curves_that_rise(tmp_path):
     advised = [list(advice._on_epochs(run, best_first(run, run.rows("trials")))) for run in (rising, level)]
     assert [len(pieces) for pieces in advised] == [1, 0]
     assert advised[0][0].command.endswith(f"--max-epochs {2 * MAX_EPOCHS}")
+
+
+@pytest.mark.parametrize(
+    ("objective", "value", "noise"),
+    [
+        ("validation_accuracy", 0.9, math.sqrt(0.9 * 0.1 / 287)),
+        ("validation_macro_f1", 0.9, math.sqrt(0.9 * 0.1 / 287)),
+        ("validation_accuracy", 1.0, 1 / 287),
+        ("validation_loss", 0.5, 0.005),
+        ("validation_own_metric", -40.0, 0.4),
+    ],
+)
+def test_the_noise_of_a_metric_without_a_known_scale_is_a_hundredth(
+    tmp_path: Path, objective: str, value: float, noise: float
+) -> None:
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    run.study["settings"]["objective"] = objective
+    assert advice._noise(run, value) == pytest.approx(noise)
 
 
 def test_a_baseline_is_better_only_beyond_chance(tmp_path: Path) -> None:

@@ -12,17 +12,19 @@ import pytest
 import torch
 import yaml
 
+from tests.helpers.html import page_text
 from tests.reports.test_cited_numbers import Element, Reader, uncited
 from tests.reports.test_query_order import changing
 from winnow import reports, search
 from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
-from winnow.reports.html.training_page import BEST, best_epochs, best_epochs_text, outcome
+from winnow.reports.html.training_page import BEST, _summary, best_epochs, best_epochs_text, outcome
 from winnow.reports.reading.training import read_training
 from winnow.reports.tables.training import TABLES
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.search.cli.main import cli
 from winnow.search.training.checkpoint import load
+from winnow.spaces.epoch_figures import TEST_METRICS, in_words
 from winnow.spaces.errors import InputError
 
 duckdb = pytest.importorskip("duckdb", reason="the extra `query` is not installed")
@@ -117,6 +119,20 @@ def test_a_folder_that_is_no_training(tmp_path: Path) -> None:
         reports.write_training(write(tmp_path, num=0))
 
 
+@pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
+def test_the_page_shows_the_metrics_in_which_networks_can_differ(
+    tmp_path: Path, num_classes: int, shown: bool
+) -> None:
+    names = [str(number) for number in range(num_classes)]
+    result = {"status": "completed", "stopped_early": False, "weights_epoch": 2, "data": {"class_names": names}}
+    result |= {"num_parameters": 5, "multiply_adds": 9, "wall_seconds": 1.0, "images_per_second": 2.0, "device": "cpu"}
+    tested = {"test_loss": 0.5, "test_top5_accuracy": 1.0, "test_auroc": None, "test_own_metric": 12.5}
+    text = page_text(_summary(read_training(write(tmp_path, result={**result, **tested}))).html)
+    assert ("test top5 accuracy100.00 %" in text) == shown
+    assert "test own metric12.5" in text
+    assert "AUROC" not in text
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training through the command line: on the digits, with a learning rate at which the validation loss soon rises."""
@@ -186,7 +202,13 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
         *(result["epochs"], 30, result["weights_epoch"]),
     )
     (told,) = answers["result"]
-    assert told == {key: result[key] for key in told if key in result} | {"largest_class": largest}
+    known = {key: None if value != value else value for key, value in told.items()}
+    assert known == {key: result.get(key) for key in told} | {"largest_class": largest}
+    shown = page_text((output / "report.html").read_text())
+    measured = [name for name in TEST_METRICS if result[name] is not None]
+    assert measured == [name for name in TEST_METRICS if name != "test_own_metric"]
+    for name in measured:
+        assert f"{in_words(name)}{result[name]:.2%}".replace("%", " %") in shown
     best = {row["best"]: row["epoch"] for row in answers["best-epochs"]}
     assert best == {key: row["epoch"] for (_, key, _), row in zip(KNOWN, best_epochs(training), strict=True)}
     losses = [(row["epoch"], row["train_loss"], row["validation_loss"]) for row in answers["curve-loss"]]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
 import pytest
+from rich.console import Console
 
 from benchmarks.search_quality.kept_weights import drive, loss_at, overfits
 from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
@@ -14,6 +16,7 @@ from winnow import reports
 from winnow.reports.figures import progress
 from winnow.reports.figures.learning_curves import learning_curves
 from winnow.reports.tables.query import query
+from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.queries import queries
 from winnow.reports.text.summary import sentences
 from winnow.search.settings import settings_for
@@ -95,13 +98,17 @@ def test_a_completed_trial_counts_whose_last_epoch_has_no_value(tmp_path) -> Non
 
 
 @pytest.mark.parametrize("rule", ["lowest_validation_loss", "last"])
-def test_learning_curves_say_that_rungs_judge_the_kept_weights(tmp_path, rule: str) -> None:
+def test_values_of_single_epochs_say_that_rungs_judge_the_kept_weights(tmp_path, rule: str) -> None:
     space = catalog.load("digits", ["epochs=9", f"weights={rule}"])
     settings = settings_for(space, trials=3, sampler="random", objective="validation_accuracy")
     folder = make_folder(tmp_path, space, settings)
     drive(Ledger(folder, space, settings, SHAPE), lambda _, epoch: 4 * (1 - (0.62 if epoch == 3 else 0.40)))
-    (figure,) = learning_curves(reports.read(folder.path))
-    assert ("rungs and tables use that of the weights kept until then" in figure.caption) == (rule != "last")
+    run, output = reports.read(folder.path), io.StringIO()
+    (figure,) = learning_curves(run)
+    show_trial(run, Console(file=output, width=200), 0)
+    told = "shows each epoch's own value; rungs and tables use that of the weights kept until then"
+    assert (f" A curve {told}" in figure.caption) == (rule != "last")
+    assert (f"\nA line {told}" in output.getvalue()) == (rule != "last")
 
 
 def test_an_earlier_run_teaches_what_its_rungs_saw(tmp_path) -> None:

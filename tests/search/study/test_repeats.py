@@ -18,6 +18,7 @@ from winnow.reports.figures.front import front_info
 from winnow.reports.html.sections import _headline, _winner_facts
 from winnow.reports.tables.candidates import candidates, incumbent
 from winnow.reports.text.compare import comparison, show_comparison
+from winnow.reports.text.one_trial import show_trial, trial_facts
 from winnow.reports.text.seeds import mean_of_repeats_text
 from winnow.reports.text.summary import sentences
 from winnow.reports.text.winner_recipe import winner_config
@@ -167,6 +168,24 @@ def test_without_a_config_to_retrain_a_trial_is_the_best(tmp_path: Path) -> None
     assert best["objective"] == max(VALUES[BASELINE])
     assert "repeats" not in best
     assert incumbent(known, []) is None
+
+
+def test_every_repeat_shows_the_retrainings_of_its_config(tmp_path: Path) -> None:
+    space = space_of()
+    run, settings = searched(tmp_path, space)
+    winner, *_ = choose_candidates(run, space, settings)
+    line = {"rank": 1, "trial": winner.trial, "seed": 7, "baseline": False, "config": winner.config, **winner.of_repeats}
+    run.retrained.write_text(json.dumps(line | {"status": "completed", "test_accuracy": 0.81}) + "\n")
+    known = reports.read(run.path)
+    first, *others = trials_of(run, STEADY)
+    for number in (first, *others):
+        output = io.StringIO()
+        show_trial(known, Console(file=output, width=200), number, lambda training: f"place of {training}")
+        whose = "" if number == first else f" as the config of trial {first}"
+        assert f"\nretrained{whose}, seed 7: test accuracy 81.00\u00a0%\n" in output.getvalue()
+        assert f"place of retraining-t{first}-s7\n" in output.getvalue()
+        assert f"place of trial-{number:05d}\n" in output.getvalue()
+    assert [trial_facts(known, number)["retrains"] for number in trials_of(run, LUCKY)] == [[], [], []]
 
 
 def test_the_front_shows_means(tmp_path: Path) -> None:

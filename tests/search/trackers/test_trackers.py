@@ -228,13 +228,18 @@ def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) 
     curve = [{**about, "epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2)]
     status = "diverged" if accuracy is None else "completed"
     result = {"rank": None if trial < 0 else 1, "trial": trial, "seed": seed, "baseline": trial < 0, "config": config}
-    result |= {"status": status} | ({} if accuracy is None else {"test_accuracy": accuracy, "test_loss": 0.1})
+    result |= {"status": status} | ({} if accuracy is None else tested(accuracy))
     for path, lines in ((folder.epochs, curve), (folder.retrained, [result])):
         file = JsonLines(path)
         for line in lines:
             file.append(line)
         file.close()
     return Event("retrained", trial, config, {"result": result, "curve": curve}, status)
+
+
+def tested(accuracy: float) -> Record:
+    """The figures on the test images; an own metric was not defined."""
+    return {"test_accuracy": accuracy, "test_loss": 0.1, "test_auroc": accuracy / 2, "test_own_metric": None}
 
 
 def retrain_in_two_starts(folder: RunFolder, space: Space, name: str) -> None:
@@ -261,7 +266,9 @@ def test_tensorboard_holds_every_retraining_once(tmp_path, space):
         assert [(point.step, point.value) for point in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
         assert ("test_accuracy" in events.Tags()["scalars"]) == (accuracy is not None)
         if accuracy is not None:
-            assert [point.value for point in events.Scalars("test_accuracy")] == [pytest.approx(accuracy)]
+            for figure, value in (("test_accuracy", accuracy), ("test_loss", 0.1), ("test_auroc", accuracy / 2)):
+                assert [point.value for point in events.Scalars(figure)] == [pytest.approx(value)]
+            assert "test_own_metric" not in events.Tags()["scalars"]
 
 
 @needs_mlflow
@@ -282,7 +289,9 @@ def test_mlflow_holds_every_retraining_once(tmp_path, space, mlflow_store):
         assert runs[name].info.status == ending
         logged = client.get_metric_history(runs[name].info.run_id, "train_loss")
         assert sorted((m.step, m.value) for m in logged) == [(1, 1.0), (2, 0.5)]
-    assert runs["retrain-baseline-s7"].data.metrics["test_accuracy"] == 0.8
+    metrics = runs["retrain-baseline-s7"].data.metrics
+    logged = {key: value for key, value in metrics.items() if key.startswith("test_")}
+    assert logged == {"test_accuracy": 0.8, "test_loss": 0.1, "test_auroc": 0.4}
 
 
 def _number(name: str) -> int:
@@ -360,6 +369,7 @@ def test_wandb_holds_every_retraining_once_offline(tmp_path, space, monkeypatch)
         logged = found[name]
         assert [(step, each["train_loss"]) for step, each in logged.history] == [(1, 1.0), (2, 0.5)]
         assert logged.summary.get("test_accuracy") == accuracy
+        assert logged.summary.get("test_auroc") == (None if accuracy is None else accuracy / 2)
         assert logged.exit_code == (0 if accuracy is not None else 1)
         assert logged.summary["status"] == ("completed" if accuracy is not None else "diverged")
 
