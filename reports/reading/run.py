@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from types import NoneType
@@ -16,6 +15,7 @@ from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.statuses import STATUSES
+from winnow.reports.values import time_of
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
 
@@ -31,7 +31,7 @@ RETRAIN_KEYS: dict[str, tuple[type, ...]] = {
 RETRAINING = ("rank", "trial", "seed")
 """The keys that together identify a training in `retrain.jsonl`."""
 EARLIER_TESTS = "earlier_tests"
-"""The key of `RunFacts.study` about trainings that were tested earlier; study.yaml does not have it."""
+"""The key of `RunFacts.study` about trainings that were tested earlier. What a study.yaml says under it is left out."""
 
 
 def read_records(path: Path) -> RunRecords:
@@ -74,7 +74,8 @@ def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:
         retrains: The lines of retrain.jsonl.
 
     Returns:
-        The entry `earlier_tests` with the number of `trainings` and the time of the `first`; empty if there are none.
+        The entry `earlier_tests` with the number of `trainings` and the time of the `first`, None if no line has a possible time; empty
+        if there are none.
     """
     lines, _ = read_lines(path / "retrain.earlier.jsonl", {**RETRAIN_KEYS, "time": (int, float)})
     key = itemgetter("trial", "seed", "time")
@@ -83,8 +84,9 @@ def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:
     earlier = {key(line) for line in lines if line.get("test_accuracy") is not None} - shown
     if not earlier:
         return {}
-    first = datetime.fromtimestamp(min(time for *_, time in earlier), UTC)
-    return {EARLIER_TESTS: {"trainings": len(earlier), "first": first.isoformat(timespec="seconds")}}
+    first = min(filter(None, (time_of(time) for *_, time in earlier)), default=None)
+    text = None if first is None else first.isoformat(timespec="seconds")
+    return {EARLIER_TESTS: {"trainings": len(earlier), "first": text}}
 
 
 def read_retrained(path: Path) -> tuple[list[Row], list[str]]:
@@ -158,7 +160,7 @@ def read_study(path: Path) -> Row:
             raise InputError(
                 f"{file}: damaged or cut short: `{key}` must be a mapping, but got {study.get(key)!r}; take it from a copy of the run"
             )
-    return study
+    return {key: value for key, value in study.items() if key != EARLIER_TESTS}
 
 
 def retraining_stem(trial: int, seed: int, is_baseline: bool) -> str:

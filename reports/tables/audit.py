@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.trials import audit_ends, finite, search_epochs, status_of
+from winnow.reports.tables.trials import audit_ends, search_epochs, status_of
+from winnow.reports.values import finite
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords

@@ -24,8 +24,9 @@ from winnow.reports.tables.front import front_rows
 from winnow.reports.tables.importance import ends_of_trials, importance_rows
 from winnow.reports.tables.memory import memory_rows
 from winnow.reports.tables.retraining import identity, retrain_groups, retrain_rows, winner_rows
-from winnow.reports.tables.trials import rung_rows, time_of, trial_rows
+from winnow.reports.tables.trials import rung_rows, trial_rows
 from winnow.reports.tables.validation_names import ValidationNames
+from winnow.reports.values import LAST_SECOND, time_of
 from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
@@ -121,11 +122,12 @@ def _epochs(run: RunRecords) -> pa.Table:
 
 
 def _as_kind(values: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Convert a column: non-finite floats become null, and Unix seconds become times that are rounded as in `trials.time_of`."""
+    """Convert a column: non-finite floats become null, and Unix seconds become times that are rounded as in `values.time_of`."""
     if pa.types.is_floating(kind):
         return pc.if_else(pc.is_finite(values), values, None)
     if not pa.types.is_timestamp(kind):
         return values
+    values = pc.if_else(pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, LAST_SECOND)), values, None)
     whole = pc.floor(values)
     micros = pc.round(pc.multiply(pc.subtract(values, whole), 1e6), round_mode="half_to_even")
     return pc.add(pc.multiply(whole, 1e6), micros).cast(pa.int64()).cast(kind)

@@ -18,7 +18,8 @@ from winnow.reports.tables.contributions import (
     interval_over_both,
 )
 from winnow.reports.tables.intervals import Interval, seeds_interval
-from winnow.reports.tables.trials import finite, time_of, trial_rows, where_trained
+from winnow.reports.tables.trials import trial_rows, where_trained
+from winnow.reports.values import finite, time_of
 from winnow.spaces.epoch_figures import (
     OWN_METRIC,
     TEST_METRICS,

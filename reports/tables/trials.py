@@ -6,11 +6,12 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.schemas import TABLES
+from winnow.reports.values import finite, time_of
 from winnow.spaces.epoch_figures import QUALITY
 from winnow.spaces.gpu_facts import GPU_FACTS
 from winnow.spaces.trial_status import TrialStatus
@@ -206,20 +207,6 @@ def rung_rows(run: RunRecords) -> list[Row]:
 
 def _total(lines: Iterable[Row], key: str) -> float:
     return math.fsum(finite(line.get(key)) or 0.0 for line in lines)
-
-
-def finite(value: Any) -> float | None:
-    """Return `value` as a float; None if it is not a number or not finite."""
-    if type(value) is float:  # the usual case, checked first because this is called millions of times
-        return value if math.isfinite(value) else None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    return None
-
-
-def time_of(seconds: float | None) -> datetime | None:
-    """Convert Unix seconds to a time in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _timestamp(moment: datetime | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -122,6 +123,54 @@ def test_lines_whose_keys_have_another_type_are_left_out(tmp_path: Path) -> None
     read = reports.read(run)
     assert len(read.retrain_rows()) == 12
     assert read.notes == ("retrain.jsonl: 3 damaged lines were left out (line 13, 14, 15)",)
+
+
+def run_command(command: str, run: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(run)])
+    told = capsys.readouterr()
+    assert ended.value.code == 0, told.err
+    return " ".join(told.out.split())
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, -1.0, 1e12, 10**30, 10**400])
+def test_times_that_no_clock_gives_are_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], time: float
+) -> None:
+    run = make_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "retrain.jsonl").read_text().splitlines()]
+    earlier = [lines[2] | {"time": time}, lines[1] | {"time": 1_700_000_000}]
+    epochs = (run / "epochs.jsonl").read_text().splitlines()
+    epochs[0] = json.dumps(json.loads(epochs[0]) | {"time": float(min(time, 1e300))})
+    for name, written in (("retrain.jsonl", [lines[0] | {"time": time}, *lines[1:]]), ("retrain.earlier.jsonl", earlier)):
+        (run / name).write_text("".join(json.dumps(line) + "\n" for line in written))
+    (run / "epochs.jsonl").write_text("\n".join(epochs) + "\n")
+    assert "Besides the 11 trainings shown here, 2 earlier trainings of other" in run_command("show", run, capsys)
+    run_command("report", run, capsys)
+    read = reports.read(run)
+    assert read.study["earlier_tests"] == {"trainings": 2, "first": "2023-11-14T22:13:20+00:00"}
+    assert [row["time"] is None for row in read.retrain_rows()] == [True] + [False] * 11
+    assert read.epochs["time"].null_count == 1
+
+
+def test_earlier_tests_of_which_no_time_is_known_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    line = json.loads((run / "retrain.jsonl").read_text().splitlines()[0])
+    (run / "retrain.earlier.jsonl").write_text(json.dumps(line | {"time": math.nan}) + "\n")
+    assert "1 earlier training of other configs" in run_command("show", run, capsys)
+    run_command("report", run, capsys)
+    assert reports.read(run).study["earlier_tests"] == {"trainings": 1, "first": None}
+
+
+def test_what_study_yaml_says_of_earlier_tests_does_not_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path / "run")
+    with (run / "study.yaml").open("a") as file:
+        file.write("earlier_tests: many\n")
+    assert "earlier training" not in run_command("show", run, capsys)
+    run_command("report", run, capsys)
+    assert "earlier_tests" not in reports.read(run / "report").study
 
 
 def bomb(file: Path) -> None:
