@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.errors import SpaceError
@@ -22,6 +22,18 @@ KNOWN_IMAGE_SHAPES: dict[str, ImageShape] = {
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
 }
+
+
+def recorded_shape(study: Mapping[str, Any]) -> ImageShape | None:
+    """Return the shape of the images of a run; None if it is not recorded.
+
+    Args:
+        study: The content of its study.yaml.
+    """
+    match (study.get("data") or {}).get("image_shape"):
+        case [int(channels), int(height), int(width)]:
+            return channels, height, width
+    return None
 
 
 class ShapeError(SpaceError):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.spaces.identity import identity
 
 if TYPE_CHECKING:
+    from winnow.spaces.shapes import ImageShape
     from winnow.spaces.space import Space
 
 
@@ -23,23 +24,29 @@ def baseline_config(space: Space) -> dict[str, Any] | None:
     return space.config(space.baseline).model_dump(mode="json") if space.baseline else None
 
 
-def may_win(config: dict[str, Any], baseline: dict[str, Any] | None) -> bool:
+def may_win(
+    config: dict[str, Any], baseline: dict[str, Any] | None, image_shape: ImageShape | None = None
+) -> bool:
     """Return whether a trial with this config is a winner if it completes inside the space.
 
     Args:
         config: The complete config.
         baseline: The complete config of the baseline; None if there is none and every config may
             win.
+        image_shape: As for `identity`. Default: it is not known.
     """
-    return baseline is None or identity(config) != identity(baseline)
+    return baseline is None or identity(config, image_shape) != identity(baseline, image_shape)
 
 
-def by_config(configs: Sequence[dict[str, Any]], num_repeats: int) -> list[list[int]]:
+def by_config(
+    configs: Sequence[dict[str, Any]], num_repeats: int, image_shape: ImageShape | None = None
+) -> list[list[int]]:
     """Group trials with the same config.
 
     Args:
         configs: The complete config of each trial.
         num_repeats: The setting `search.repeats`. If it is 1, no two trials have the same config.
+        image_shape: As for `identity`, by which the search counts the repeats of a config. Default: it is not known.
 
     Returns:
         The indices of the trials of each config, ascending.
@@ -48,7 +55,7 @@ def by_config(configs: Sequence[dict[str, Any]], num_repeats: int) -> list[list[
         return [[index] for index in range(len(configs))]
     groups: dict[str, list[int]] = defaultdict(list)
     for index, config in enumerate(configs):
-        groups[identity(config)].append(index)
+        groups[identity(config, image_shape)].append(index)
     return list(groups.values())
 
 

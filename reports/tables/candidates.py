@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.statuses import is_ranked
+from winnow.spaces.shapes import recorded_shape
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def same_config(run: RunFacts, trials: list[Row], number: int) -> list[Row]:
     from winnow.spaces.winners import by_config
 
     known = [row for row in trials if row["config"]] if _num_repeats(run) > 1 else []
-    for group in by_config([json.loads(row["config"]) for row in known], _num_repeats(run)):
+    for group in by_config(_configs(known), _num_repeats(run), recorded_shape(run.study)):
         rows = [known[index] for index in group]
         if any(row["trial"] == number for row in rows):
             return rows
@@ -124,12 +125,16 @@ def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
         return rows
     from winnow.spaces.winners import by_config, mean_of_repeats
 
-    groups = by_config([json.loads(row["config"]) for row in rows], _num_repeats(run))
+    groups = by_config(_configs(rows), _num_repeats(run), recorded_shape(run.study))
     return [
         rows[group[0]]
         | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.further)}
         for group in groups
     ]
+
+
+def _configs(rows: list[Row]) -> list[dict[str, Any]]:
+    return [json.loads(row["config"]) for row in rows]
 
 
 def _num_repeats(run: RunFacts) -> int:
@@ -146,8 +151,9 @@ def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
     from winnow.spaces.identity import identity
 
     completed: set[str] = set()
+    shape = recorded_shape(run.study)
     for row in completed_inside(trials):
-        completed.add(identity(json.loads(row["config"])))
+        completed.add(identity(json.loads(row["config"]), shape))
         if len(completed) > 1:
             return True
     return bool(candidates(run, trials, []))
@@ -165,5 +171,6 @@ def _without_baseline(run: RunFacts, rows: list[Row], winners: list[Row]) -> lis
     else:
         baseline = baseline_config(run.space)
     # With `--repeats` several trials have the same config, and may have that of the baseline.
-    wins = {config: may_win(json.loads(config), baseline) for config in {row["config"] for row in rows}}
+    shape = recorded_shape(run.study)
+    wins = {config: may_win(json.loads(config), baseline, shape) for config in {row["config"] for row in rows}}
     return [row for row in rows if wins[row["config"]]]

@@ -13,6 +13,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.journal_file import open_study
 from winnow.search.study.space_changes import History
 from winnow.spaces.fronts import front
+from winnow.spaces.shapes import recorded_shape
 from winnow.spaces.space import Space
 from winnow.spaces.winners import baseline_config, by_config, may_win, mean_of_repeats
 
@@ -67,17 +68,18 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
     ]
-    groups = by_config([trial.config for trial in completed], settings.repeats)
+    shape = recorded_shape(folder.read_study())
+    groups = by_config([trial.config for trial in completed], settings.repeats, shape)
     completed = [_as_one([completed[index] for index in group]) for group in groups]
     sign = -1 if settings.direction == "maximize" else 1
     completed.sort(key=lambda trial: (sign * trial.value, trial.number))
-    winners = [trial for trial in completed if may_win(trial.config, baseline)]
+    winners = [trial for trial in completed if may_win(trial.config, baseline, shape)]
     if settings.further:
         values = [(trial.value, *trial.further) for trial in winners]
         winners = [winners[index] for index in front(values, settings.ranked_by)]
     return Completed(
         winners=winners,
-        baseline=next((trial for trial in completed if not may_win(trial.config, baseline)), None),
+        baseline=next((trial for trial in completed if not may_win(trial.config, baseline, shape)), None),
     )
 
 

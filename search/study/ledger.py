@@ -54,7 +54,7 @@ class Ledger(TrialBook):
         image_shape: tuple[int, int, int],
         listener: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        super().__init__(folder, space, settings, listener)
+        super().__init__(folder, space, settings, image_shape, listener)
         self.scheduler = make_scheduler(settings, spec_of(settings.sampler).pauses)
         self.exhausted = False
         self._history = History(folder, space)

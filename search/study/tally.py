@@ -7,6 +7,7 @@ from typing import Any
 
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
+from winnow.spaces.shapes import ImageShape
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.winners import baseline_config, may_win
@@ -14,6 +15,11 @@ from winnow.spaces.winners import baseline_config, may_win
 
 class Tally:
     """Counts trials as they end.
+
+    Args:
+        space: The space of the search.
+        settings: Its settings.
+        image_shape: (channels, height, width) of the images, by which configs are the same.
 
     Attributes:
         counts: Ended trials by status.
@@ -24,7 +30,7 @@ class Tally:
         won: The candidates among the completed trials, from which retraining may choose; see `candidate_of`.
     """
 
-    def __init__(self, space: Space, settings: Settings) -> None:
+    def __init__(self, space: Space, settings: Settings, image_shape: ImageShape) -> None:
         self.counts: dict[str, int] = {}
         self.completed: list[int] = []
         self.best: tuple[int, float] | None = None
@@ -34,6 +40,7 @@ class Tally:
         self._repeats = settings.repeats
         self._sign = 1 if settings.direction == "maximize" else -1
         self._baseline = baseline_config(space)
+        self._image_shape = image_shape
         self._may_win: dict[int, bool] = {}
         self._candidates: dict[int, str] = {}
 
@@ -68,7 +75,7 @@ class Tally:
             config: Its complete config.
         """
         if number not in self._may_win:
-            self._may_win[number] = may_win(config, self._baseline)
+            self._may_win[number] = may_win(config, self._baseline, self._image_shape)
         return self._may_win[number]
 
     def candidate_of(self, number: int, config: dict[str, Any]) -> Hashable:
@@ -81,5 +88,5 @@ class Tally:
         if self._repeats == 1:
             return number
         if number not in self._candidates:
-            self._candidates[number] = identity(config)
+            self._candidates[number] = identity(config, self._image_shape)
         return self._candidates[number]

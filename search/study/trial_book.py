@@ -22,6 +22,7 @@ from winnow.search.study.tally import Tally
 from winnow.search.study.trials import Assignment, Event, OpenTrial
 from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.errors import printable
+from winnow.spaces.shapes import ImageShape
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
@@ -41,7 +42,14 @@ class TrialBook:
         winding_down: Whether no new trials start, and running ones end their epoch and stay open.
     """
 
-    def __init__(self, folder: RunFolder, space: Space, settings: Settings, listener: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        space: Space,
+        settings: Settings,
+        image_shape: ImageShape,
+        listener: Callable[[Event], None],
+    ) -> None:
         self.folder = folder
         self.space = space
         self.settings = settings
@@ -52,7 +60,7 @@ class TrialBook:
         self._committed_at = 0.0
         self._record = Record(folder, settings)
         self._failures = Failures()
-        self._tally = Tally(space, settings)
+        self._tally = Tally(space, settings, image_shape)
         self._audit = Audit(folder, settings, self._record, self._failures, self._tell, self._discard)
         self._open: dict[int, OpenTrial] = {}
         self._num_trials = 0

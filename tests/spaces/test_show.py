@@ -16,7 +16,7 @@ from winnow.spaces import describe as show
 from winnow.spaces.grammar import yaml12
 from winnow.spaces.schema import Model
 from winnow.spaces.schema.json_schema import json_schema
-from winnow.spaces.shapes import KNOWN_IMAGE_SHAPES, ShapeError, known_image_shape, trace
+from winnow.spaces.shapes import KNOWN_IMAGE_SHAPES, ShapeError, known_image_shape, recorded_shape, trace
 from winnow.spaces.space import Space
 
 ALL = [*catalog.names(), *catalog.recipe_names()]
@@ -143,6 +143,20 @@ def test_the_schema_describes_its_keys() -> None:
 
 def model(**keys: Any) -> Any:
     return TypeAdapter(Model).validate_python(keys)
+
+
+@pytest.mark.parametrize(
+    ("data", "shape"),
+    [
+        ({"image_shape": [1, 8, 9]}, (1, 8, 9)),
+        ({}, None),
+        (None, None),
+        ({"image_shape": [8, 9]}, None),
+        ({"image_shape": "1x8x9"}, None),
+    ],
+)
+def test_the_shape_that_a_run_has_recorded(data: Any, shape: Any) -> None:
+    assert recorded_shape({"data": data}) == shape
 
 
 def test_shapes_of_a_cnn() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +17,7 @@ from tests.helpers.ledgers import SHAPE, make_folder, report
 from winnow import reports
 from winnow.reports.figures.front import front_info
 from winnow.reports.html.sections import _headline, _winner_facts
-from winnow.reports.tables.candidates import candidates, incumbent
+from winnow.reports.tables.candidates import candidates, has_candidates, incumbent
 from winnow.reports.text.compare import comparison, show_comparison
 from winnow.reports.text.one_trial import show_trial, trial_facts
 from winnow.reports.text.seeds import mean_of_repeats_text
@@ -186,6 +187,39 @@ def test_every_repeat_shows_the_retrainings_of_its_config(tmp_path: Path) -> Non
         assert f"place of retraining-t{first}-s7\n" in output.getvalue()
         assert f"place of trial-{number:05d}\n" in output.getvalue()
     assert [trial_facts(known, number)["retrains"] for number in trials_of(run, LUCKY)] == [[], [], []]
+
+
+def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -> None:
+    """The last map has one pixel, so flattening it is averaging it. The search counts both as repeats, and so do winners."""
+    pixel = {"name": "cnn", "stages": [{"filters": 4, "pool_size": 8}]}
+    plain = {**(space_of().baseline or {}), "batch_size": LUCKY, "model": {**pixel, "features": "avg"}}
+    choices = {"batch_size": {"choice": [LUCKY, STEADY]}, "model": {**pixel, "features": {"choice": ["flatten", "avg"]}}}
+    space = space_of(**choices, baseline={"plain": plain})
+    settings = settings_for(space, trials=8, repeats=4, sampler="random", grace_epochs=2)
+    run = make_folder(tmp_path, space, settings)
+    run.study.write_text(yaml.safe_dump(run.read_study() | {"data": {"image_shape": list(SHAPE)}}))
+    ledger = Ledger(run, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        for epoch in (1, 2):
+            ledger.record(assignment.number, report(assignment, epoch, 0.5))
+    assert ledger.goal.num_wanted == 2, "of three winners, the config of one has completed"
+    ledger.close()
+    known = reports.read(run.path)
+    spellings = Counter((config["batch_size"], config["model"]["features"]) for config in _configs(known))
+    assert spellings.keys() == {(size, features) for size in (LUCKY, STEADY) for features in ("flatten", "avg")}
+    steady = tuple(trials_of(run, STEADY))
+    assert len(steady) == 4
+    completed = completed_trials(run, space, settings)
+    assert [trial.repeats for trial in completed.winners] == [steady]
+    assert completed.baseline is not None
+    assert completed.baseline.repeats == tuple(trials_of(run, LUCKY))
+    assert [row["trial"] for row in candidates(known, known.trial_rows(), [])] == [steady[0]]
+    only_baseline = [row for row in known.trial_rows() if row["trial"] not in steady]
+    assert not has_candidates(known, only_baseline)
+
+
+def _configs(run: reports.RunData) -> list[dict[str, Any]]:
+    return [json.loads(row["config"]) for row in run.trial_rows()]
 
 
 def test_the_front_shows_means(tmp_path: Path) -> None:
