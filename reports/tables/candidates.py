@@ -48,15 +48,15 @@ def incumbent(run: RunData, trials: list[Row]) -> Row | None:
         the further keys `repeats` (the numbers of the completed trials with its config), `num_repeats` (how many these are) and
         `num_incomplete_repeats` (how many others began); without candidates it is the first of `best_first`, too.
     """
-    winners = run.winner_rows()
-    first = next(iter(candidates(run, trials, winners)), None) if _num_repeats(run) > 1 else None
-    if first is None:
+    ranked = candidates(run, trials, run.winner_rows()) if _num_repeats(run) > 1 else []
+    if not ranked:
         return next(iter(best_first(run, trials)), None)
     never_began = (TrialStatus.SKIPPED, TrialStatus.INFEASIBLE)
-    began = [row for row in same_config(run, trials, first["trial"]) if row["status"] not in never_began]
+    same = same_config(run, trials, ranked[0]["trial"])
+    began = [row for row in same if row["in_space"] and row["status"] not in never_began]
     repeats = [row["trial"] for row in completed_inside(began)]
-    num_others = sum(row["in_space"] for row in began) - len(repeats)
-    return first | {"repeats": repeats, "num_repeats": len(repeats), "num_incomplete_repeats": num_others}
+    num_others = len(began) - len(repeats)
+    return ranked[0] | {"repeats": repeats, "num_repeats": len(repeats), "num_incomplete_repeats": num_others}
 
 
 def same_config(run: RunFacts, trials: list[Row], number: int) -> list[Row]:
