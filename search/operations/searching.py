@@ -203,6 +203,7 @@ def _run(
             job = replace(job_of(folder, plan, settings, limited=True), rungs=tuple(ledger.scheduler.rungs))
             with ending_with_ray(f"Nothing is lost. Continue with: {folder.command('resume')}"):
                 outcome = run_search(ledger, data, job, resources, plan.concurrent, view.message)
+            tell_trackers.at_once = outcome.at_once
             if settings.keep_predictions:
                 _fetch_answers(folder, ledger.completed, view)
             if ledger.exhausted:

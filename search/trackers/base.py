@@ -51,6 +51,12 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Write everything that is still buffered."""
 
+    def abandon(self) -> None:
+        """Let go of a tracker that failed or does not answer, so that it cannot delay the end of the process.
+
+        Another thread may still be waiting in one of the other methods. The next start writes what is missing.
+        """
+
 
 def figures(record: Record) -> dict[str, float]:
     """Return the figures of an epoch that can be drawn. Those that are not finite are null in the record, and are left out."""

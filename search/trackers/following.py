@@ -6,6 +6,7 @@ then follows the events, so a killed driver leaves no gap and a resume writes no
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import methodcaller
@@ -35,6 +36,8 @@ TRACKERS: dict[str, Callable[[RunFolder, Record], Tracker]] = {
 }
 PATIENCE = 10.0
 """Seconds without an answer after which a tracker is no longer waited for at the end."""
+SHORT_PATIENCE = 0.5
+"""Seconds for all that a tracker still has to write, if the user wants to stop at once."""
 
 
 def check_installed(names: Sequence[str]) -> None:
@@ -53,10 +56,33 @@ Call = Callable[[Tracker], object]
 """A call of a method of a tracker, such as `methodcaller("end", "trial-00007", "completed", {})`."""
 
 
+class Trackers:
+    """The trackers of one start. Called with an event of search or retraining, it has each of them write it.
+
+    Attributes:
+        at_once: Whether the end waits for no tracker, since the user wants to stop at once. Default: it waits while they write.
+    """
+
+    def __init__(self, writers: Sequence[_Writer], space: Space) -> None:
+        self.at_once = False
+        self._writers = writers
+        self._space = space
+
+    def __call__(self, event: Event) -> None:
+        if self._writers:
+            self.write(_calls(event, self._space))
+
+    def write(self, calls: Iterable[Call]) -> None:
+        """Have each tracker write something, after everything that was given before."""
+        for call in calls:
+            for writer in self._writers:
+                writer.write(call)
+
+
 @contextmanager
 def following(
     names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
-) -> Iterator[Callable[[Event], None]]:
+) -> Iterator[Trackers]:
     """Bring the trackers up to date with the run folder, and yield a listener that writes the events of search and retraining to them.
 
     Each tracker writes in its own thread, so a server that is slow or does not answer delays no trial and no other tracker. A
@@ -70,24 +96,19 @@ def following(
         say: Receives a message if a tracker fails, or is waited for.
     """
     if not names:
-        yield lambda event: None
+        yield Trackers([], space)
         return
     study = folder.read_study()
     trackers = {name: TRACKERS[name](folder, study) for name in names}
     past = list(_past(folder))  # read here, since the search continues to write
     writers = [_Writer(name, tracker, say) for name, tracker in trackers.items()]
-
-    def write(calls: Iterable[Call]) -> None:
-        for call in calls:
-            for writer in writers:
-                writer.write(call)
-
-    write(past)
+    listener = Trackers(writers, space)
+    listener.write(past)
     try:
-        yield lambda event: write(_calls(event, space))
+        yield listener
     finally:
         for writer in writers:
-            writer.finish()
+            writer.finish(listener.at_once)
     for writer in writers:
         writer.raise_bug()
 
@@ -110,19 +131,31 @@ class _Writer:
         """Write after everything that was given before."""
         self._todo.put(call)
 
-    def finish(self) -> None:
-        """Wait until everything is written, for as long as the tracker gets on."""
+    def finish(self, at_once: bool = False) -> None:
+        """Wait until everything is written, for as long as the tracker gets on. Then it writes nothing more.
+
+        Args:
+            at_once: Whether to wait only for `SHORT_PATIENCE` seconds. Default: no.
+        """
         self._todo.put(None)
+        if at_once:
+            self._thread.join(SHORT_PATIENCE)
+        else:
+            self._wait()
+        if self._thread.is_alive():
+            self._dropped = True
+            why = "it is not waited for" if at_once else f"no answer for {PATIENCE:.0f} s"
+            self._say(f"--log {self._name}: {why}; Winnow ends without it, and the next start catches up")
+        if self._dropped:
+            self._tracker.abandon()
+
+    def _wait(self) -> None:
         before = -1
         while self._thread.is_alive() and before != self._num_written:
             if before >= 0:
                 self._say(f"--log {self._name}: still writing")
             before = self._num_written
             self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            self._say(
-                f"--log {self._name}: no answer for {PATIENCE:.0f} s; Winnow ends without it, and the next start catches up"
-            )
 
     def raise_bug(self) -> None:
         """Raise the error that ended the thread, unless it means that the tracker cannot write. It is a bug, and must not be lost."""
@@ -140,13 +173,15 @@ class _Writer:
         try:
             call(self._tracker)
             self._num_written += 1
-        except self._tracker.errors as error:
-            self._dropped = True
-            reason = printable(masked(" ".join(str(error).split())))[:200]  # may name the URI of the tracker
-            self._say(f"--log {self._name}: cannot write ({reason}); Winnow continues without it")
         except Exception as error:
+            if self._dropped:  # it was given up while this call was waiting
+                return
             self._dropped = True
-            self._bug = error
+            if isinstance(error, self._tracker.errors):
+                reason = printable(masked(" ".join(str(error).split())))[:200]  # may name the URI of the tracker
+                self._say(f"--log {self._name}: cannot write ({reason}); Winnow continues without it")
+            else:
+                self._bug = error
 
 
 def _past(folder: RunFolder) -> Iterator[Call]:
@@ -155,19 +190,23 @@ def _past(folder: RunFolder) -> Iterator[Call]:
     from winnow.reports.reading.run import read_records
 
     run, records = reports.read(folder.path), read_records(folder.path)
+    searched: dict[int, list[Record]] = defaultdict(list)
+    retrained: dict[tuple[int, int], list[Record]] = defaultdict(list)
+    for line in records.epoch_lines:
+        if line["phase"] == "search":
+            searched[line["trial"]].append(line)
+        elif line["phase"] == "retrain":
+            retrained[line["trial"], line["seed"]].append(line)
     columns = run.space.columns()
     for trial in run.rows("trials"):
         name = trial_name(trial["trial"])
         yield methodcaller("start", name, {path: trial[path] for path in columns if trial[path] is not None})
-        for line in records.epoch_lines:
-            if line["phase"] == "search" and line["trial"] == trial["trial"]:
-                yield methodcaller("epoch", name, line)
+        for line in searched[trial["trial"]]:
+            yield methodcaller("epoch", name, line)
         if trial["status"] not in ("running", "skipped"):
             yield methodcaller("end", name, trial["status"], _known({"objective": trial["objective"]}))
     for result in records.retrain_lines:
-        same = {key: result[key] for key in ("trial", "seed")} | {"phase": "retrain"}
-        curve = [line for line in records.epoch_lines if all(line[key] == value for key, value in same.items())]
-        yield from _retraining(run.space, result, curve)
+        yield from _retraining(run.space, result, retrained[result["trial"], result["seed"]])
 
 
 def _calls(event: Event, space: Space) -> Iterator[Call]:

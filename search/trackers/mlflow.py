@@ -96,3 +96,6 @@ class MLflow:
 
     def close(self) -> None:
         """Do nothing, since figures are sent at once."""
+
+    def abandon(self) -> None:
+        """Do nothing, since nothing waits for it when the process ends."""

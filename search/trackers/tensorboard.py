@@ -64,3 +64,6 @@ class TensorBoard:
     def close(self) -> None:
         for writer, _ in self._open.values():
             writer.close()
+
+    def abandon(self) -> None:
+        """Do nothing, since nothing waits for it when the process ends."""

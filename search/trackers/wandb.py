@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
+
+import psutil
 
 from winnow.search.optional import require
 from winnow.search.storage.run_folder import RunFolder
@@ -13,6 +17,9 @@ from winnow.search.trackers.base import Record, figures
 from winnow.spaces.errors import InputError
 
 PROJECT = "winnow"
+SERVICE = "wandb-core"
+"""Name of the process that sends to the server, of which W&B starts one."""
+TEARDOWN_SECONDS = 5.0
 
 
 class WandB:
@@ -78,3 +85,23 @@ class WandB:
     def close(self) -> None:
         for run in self._open.values():
             run.finish()
+
+    def abandon(self) -> None:
+        """Kill W&B's own process. W&B would wait for it at the end of the process without a limit (wandb 0.31).
+
+        It stays if the program has a run of its own in it.
+        """
+        if self._wandb.run is not None:
+            return
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.name() == SERVICE:
+                    child.kill()
+        # Afterwards W&B no longer waits at the end. In a thread, since nothing promises that this returns.
+        thread = threading.Thread(target=self._teardown, daemon=True, name="teardown of wandb")
+        thread.start()
+        thread.join(TEARDOWN_SECONDS)
+
+    def _teardown(self) -> None:
+        with suppress(Exception, SystemExit):  # it exits with the code of the killed process
+            self._wandb.teardown()

@@ -5,9 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +24,9 @@ from tests.helpers.offline_wandb import offline_runs
 from winnow import reports
 from winnow.reports.reading.run import read_records
 from winnow.search.cli.main import main
+from winnow.search.operations.execution import Execution
+from winnow.search.ray_backend import tune
+from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, settings_for
 from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder, create
@@ -141,7 +150,7 @@ class Slow:
     def __init__(self, wait: Callable[[], object]) -> None:
         self.wait = wait
         self.epochs: list[tuple[str, int]] = []
-        self.is_closed = False
+        self.is_closed = self.is_abandoned = False
 
     def start(self, name: str, params: Record) -> None:
         """Nothing to do."""
@@ -155,6 +164,9 @@ class Slow:
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
 
 
 def test_a_tracker_that_does_not_answer_delays_neither_the_search_nor_its_end(tmp_path, space, monkeypatch):
@@ -176,11 +188,70 @@ def test_a_tracker_that_does_not_answer_delays_neither_the_search_nor_its_end(tm
         assert set(said[:-1]) <= {"--log mlflow: still writing"}
         silent, other = made[-2:]
         assert silent.epochs == []
+        assert silent.is_abandoned
         assert other.is_closed
+        assert not other.is_abandoned
     expected = [(f"trial-{trial:05d}", epoch) for trial, curve in expected_curves(folder).items() for epoch, _ in curve]
     assert sorted(other.epochs) == sorted(expected)
-    assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("tracker "))
-    answer.set()
+    waiting = [thread for thread in threading.enumerate() if thread.name == "tracker mlflow"]
+    assert all(thread.daemon for thread in waiting)
+    answer.set()  # the server answers again, when trackers of the retraining may already be writing
+    for thread in waiting:
+        thread.join(10)
+        assert not thread.is_alive()
+    for silent in made[::2]:
+        assert len(silent.epochs) == 1
+        assert not silent.is_closed
+
+
+def test_a_search_that_is_stopped_at_once_waits_for_no_tracker(tmp_path, monkeypatch, capsys):
+    """As after a second Ctrl-C, also if the tracker gets on, only slowly."""
+
+    @contextmanager
+    def workers(*args: Any, **more: Any) -> Iterator[Any]:
+        yield None, ResourcePlan("cpu", 1, 1.0, 0.0, threads=1, explanation=""), [None]
+
+    def stopped(ledger: Ledger, *rest: Any) -> tune.Outcome:
+        run_to_the_end(ledger)
+        return tune.Outcome(interrupted=True, out_of_time=False, bug=None, wall_seconds=1.0, at_once=True)
+
+    slow = Slow(lambda: time.sleep(0.2))
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", lambda folder, study: slow)
+    monkeypatch.setattr(trackers, "require", lambda *names: None)
+    monkeypatch.setattr(Execution, "workers", workers)
+    monkeypatch.setattr(tune, "run_search", stopped)
+    with pytest.raises(SystemExit) as end:
+        main(["search", "digits", "--trials", "8", "--log", "mlflow", "--runs-dir", str(tmp_path), "--quiet"])
+    assert end.value.code == 130
+    shown = capsys.readouterr()
+    assert shown.out.count("--log mlflow") == 1
+    assert "--log mlflow: it is not waited for; Winnow ends without it, and the next start catches up" in shown.out
+    assert slow.is_abandoned
+    assert not slow.is_closed
+
+
+def test_catching_up_reads_the_epochs_once(tmp_path, space, monkeypatch):
+    """Not once per trial: a search may have ten thousand trials."""
+
+    class Counted(list[Record]):
+        num_read = 0
+
+        def __iter__(self) -> Iterator[Record]:
+            Counted.num_read += 1
+            return super().__iter__()
+
+    settings = settings_for(space, trials=6)
+    folder = new_run(tmp_path, space, settings)
+    run_to_the_end(Ledger(folder, space, settings, SHAPE))
+    records = read_records(folder.path)
+    counted = replace(records, epoch_lines=Counted(records.epoch_lines))
+    monkeypatch.setattr("winnow.reports.reading.run.read_records", lambda path: counted)
+    slow = Slow(lambda: None)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", lambda folder, study: slow)
+    with trackers.following(["mlflow"], folder, space, pytest.fail):
+        num_read = Counted.num_read
+    assert len(slow.epochs) == len(records.epoch_lines) > 6
+    assert num_read <= 2  # here, and for the report
 
 
 def test_a_tracker_that_is_slow_is_waited_for(tmp_path, space, monkeypatch):
@@ -206,13 +277,12 @@ def test_what_a_tracker_says_holds_no_secret_and_commands_no_terminal(tmp_path, 
         def __init__(self, folder: RunFolder, study: Any) -> None:
             pass
 
+        abandon = close = lambda self: None
+
         def start(self, name: str, params: Any) -> None:
             raise OSError(
                 "\x1b[31mrequest to http://anna:hunter2@host:5000/api/2.0/runs?api_key=s3cret failed (https://t0ken@host)"
             )
-
-        def close(self) -> None:
-            pass
 
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", Refusing)
     settings = settings_for(space, trials=1)
@@ -380,3 +450,46 @@ def test_wandb_without_a_key_says_what_to_do(tmp_path, space, monkeypatch):
     monkeypatch.setattr("wandb.api", type("Api", (), {"api_key": None}))
     with pytest.raises(InputError, match="WANDB_MODE=offline"):
         start(new_run(tmp_path, space, settings_for(space, trials=1)), space, settings_for(space, trials=1), "wandb")
+
+
+STOPPED = """
+import signal, sys, time
+from pathlib import Path
+import psutil
+from winnow.search.storage.run_folder import RunFolder, space_of
+from winnow.search.study.trials import Event
+from winnow.search.trackers import following as trackers
+
+trackers.PATIENCE = 2.0
+folder = RunFolder(Path(sys.argv[1]))
+with trackers.following(["wandb"], folder, space_of(folder), print) as listener:
+    listener(Event("started", 0, {}, {}, None))
+    while not (found := [child for child in psutil.Process().children() if child.name() == "wandb-core"]):
+        time.sleep(0.1)
+    while not list(folder.path.glob("wandb/offline-run-*/*.wandb")):
+        time.sleep(0.1)
+    Path(sys.argv[2]).write_text(str(found[0].pid))
+    found[0].send_signal(signal.SIGSTOP)
+    listener(Event("ended", 0, {}, {}, "completed"))
+print("over", flush=True)
+"""
+
+
+@needs_wandb
+def test_wandb_that_does_not_answer_does_not_hold_the_end_of_the_process(tmp_path, space):
+    """Its own process is stopped. At the end of a process, W&B waits for it without a limit."""
+    folder = new_run(tmp_path, space, settings_for(space, trials=1))
+    noted = tmp_path / "process"
+    environment = {**os.environ, "WANDB_MODE": "offline"}
+    command = [sys.executable, "-c", STOPPED, str(folder.path), str(noted)]
+    try:
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    finally:
+        if noted.exists():
+            with suppress(ProcessLookupError):
+                os.kill(int(noted.read_text()), signal.SIGKILL)
+    assert ended.stdout.splitlines()[-2:] == [
+        "--log wandb: no answer for 2 s; Winnow ends without it, and the next start catches up",
+        "over",
+    ]
+    assert "Traceback" not in ended.stderr
