@@ -1,4 +1,4 @@
-"""Checks archives of arrays before they are unpacked."""
+"""Checks files of arrays and tables before they are unpacked."""
 
 from __future__ import annotations
 
@@ -25,9 +25,18 @@ def check_expansion(path: Path) -> None:
             unpacked = sum(member.file_size for member in archive.infolist())
     except (OSError, zipfile.BadZipFile):
         return
-    packed = path.stat().st_size
-    if unpacked > LARGE and unpacked > MOST_EXPANSION * packed:
+    if is_bomb(path, unpacked):
         raise InputError(
-            f"{path}: unpacks to {unpacked / 1e9:.1f} GB from {packed / 1e6:.1f} MB, which real arrays do not; if it is right, "
-            "write it without compression: np.savez"
+            f"{path}: unpacks to {unpacked / 1e9:.1f} GB from {path.stat().st_size / 1e6:.1f} MB, which real arrays do not; if it is "
+            "right, write it without compression: np.savez"
         )
+
+
+def is_bomb(path: Path, unpacked: int) -> bool:
+    """Return whether a file would grow far more than real images, predictions and names do.
+
+    Args:
+        path: The file.
+        unpacked: Its size in bytes once it is unpacked.
+    """
+    return unpacked > LARGE and unpacked > MOST_EXPANSION * path.stat().st_size

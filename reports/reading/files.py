@@ -8,6 +8,22 @@ from typing import Any
 from winnow.spaces.errors import InputError
 
 
+def is_present(path: Path) -> bool:
+    """Return whether there is a file. A folder of somebody else may hold something else there, such as a pipe, which would block forever.
+
+    Args:
+        path: The file, or a symbolic link to one.
+
+    Raises:
+        InputError: There is something else than a file.
+    """
+    if path.is_file():
+        return True
+    if path.exists():
+        raise InputError(f"{path}: not a file")
+    return False
+
+
 def content_of(path: Path) -> bytes:
     """Read a file of a run.
 
@@ -23,7 +39,7 @@ def content_of(path: Path) -> bytes:
 def file_in(folder: Path, name: Any) -> Path:
     """Return the path of a file that a record of a folder names. Whether it exists is left to the code that reads it.
 
-    A folder that somebody else made must not lead to other files, and reading a pipe would block forever.
+    A folder that somebody else made must not lead to other files.
 
     Args:
         folder: The folder, such as a run.
@@ -37,6 +53,5 @@ def file_in(folder: Path, name: Any) -> Path:
             f"{folder}: damaged: its records name {name!r}, which is not the path of a file in this folder"
         )
     path = folder / name
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a file")
+    is_present(path)
     return path

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from winnow.reports.reading.files import content_of
+from winnow.reports.reading.files import content_of, is_present
 from winnow.reports.reading.json_lines import parsed
 from winnow.spaces.errors import InputError
 
@@ -66,7 +66,7 @@ def read_trials(path: Path) -> tuple[list[Trial], list[str]]:
     Raises:
         InputError: The file cannot be read, an entry is damaged, or it has an operation code that this version of Winnow does not know.
     """
-    if not path.is_file():
+    if not is_present(path):
         return [], [f"{path.name} is missing: there are no trials to report"]
     lines = content_of(path).splitlines(keepends=True)
     replay = _Replay()

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from winnow.reports.reading.files import content_of
+from winnow.reports.reading.files import content_of, is_present
 
 MANY = 1000
 
@@ -25,9 +25,9 @@ def read_lines(path: Path, keys: Mapping[str, Sequence[type]]) -> tuple[list[dic
         was killed.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, or is not a file.
     """
-    if not path.is_file():
+    if not is_present(path):
         return [], []
     lines = content_of(path).splitlines()
     rows, damaged = [], []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports import rows as plain
 from winnow.reports.facts import has_cross_entropy
+from winnow.reports.reading.files import is_present
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.schemas.search import EXPECTED_END, FRONT_METRICS, FRONT_TESTS
@@ -247,9 +248,10 @@ def read_table(file: Path | str) -> pa.Table:
 
 @contextmanager
 def _readable(file: Path) -> Iterator[None]:
-    """Turn errors of reading a Parquet file into an `InputError`."""
+    """Turn errors of reading a Parquet file into an `InputError`. What is not a file is refused first."""
     import pyarrow as pa
 
+    is_present(file)
     try:
         yield
     except (OSError, pa.ArrowException) as error:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
-from winnow.reports.reading.journal import Trial, read_trials
+from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
@@ -48,9 +48,7 @@ def read_records(path: Path) -> RunRecords:
     """
     study = read_study(path)
     trials, journal_notes = read_trials(path / "study.journal")
-    for trial in trials:
-        if (problem := _problem(trial)) is not None:
-            raise InputError(f"{path / 'study.journal'}: damaged: trial {trial.number}: {problem}")
+    check_trials(path / "study.journal", trials)
     epochs, epoch_notes = read_lines(path / "epochs.jsonl", EPOCH_KEYS)
     retrains, retrain_notes = read_retrained(path)
     return RunRecords(
@@ -109,8 +107,38 @@ def read_retrained(path: Path) -> tuple[list[Row], list[str]]:
     return lines, notes
 
 
-def _problem(trial: Trial) -> str | None:
-    """Return what is wrong with a trial of the journal, which Optuna would accept; None if it can be reported."""
+class AnyTrial(Protocol):
+    """What a trial of the journal has in common with Optuna's `FrozenTrial` of it."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def user_attrs(self) -> dict[str, Any]: ...
+
+    @property
+    def values(self) -> Sequence[float] | None: ...
+
+    @property
+    def intermediate_values(self) -> Mapping[int, float]: ...
+
+
+def check_trials(journal: Path, trials: Iterable[AnyTrial]) -> None:
+    """Check that the trials of a journal have attributes and values that Winnow writes. Optuna accepts any.
+
+    Args:
+        journal: The file, for the message.
+        trials: Its trials.
+
+    Raises:
+        InputError: A trial has others.
+    """
+    for trial in trials:
+        if (problem := _problem(trial)) is not None:
+            raise InputError(f"{journal}: damaged: trial {trial.number}: {problem}")
+
+
+def _problem(trial: AnyTrial) -> str | None:
     attrs = trial.user_attrs
     if not isinstance(attrs, dict):
         return f"its attributes must be a mapping, but are {attrs!r}"

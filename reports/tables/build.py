@@ -330,7 +330,7 @@ def _validation(run: RunRecords) -> pa.Table:
     for row in trial_rows(run):
         path = files.get(row["trial"]) if row["status"] == TrialStatus.COMPLETED else None
         arrays = None if path is None else load_predictions(path.parent, path.name)
-        if arrays is None:
+        if arrays is None or "probabilities" not in arrays:
             continue
         true, predicted, probabilities = (arrays[key] for key in ("true", "predicted", "probabilities"))
         n, num_classes = probabilities.shape

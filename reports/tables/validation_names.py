@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from winnow.reports.reading.archives import is_bomb
+from winnow.reports.reading.files import is_present
+from winnow.spaces.errors import InputError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FILE = Path("predictions", "validation-names.parquet")
 """The file within the run folder, with the columns `index` and `image_name`."""
+BYTES_PER_ROW = 12
+"""Memory of an index and of the place of a name."""
+LONGEST_NAME = 4096
+"""Largest number of bytes of a name: the longest path of a file on Linux."""
 
 
 def write_validation_names(run: Path, names: Mapping[int, str]) -> None:
@@ -48,6 +56,9 @@ class ValidationNames:
 
         Args:
             run: The run folder. A run of an older Winnow has no names.
+
+        Raises:
+            InputError: The file of the names is not a file, or would grow far more than names do.
         """
         self._names = _read(run / FILE)
         self._latest: tuple[np.ndarray, pa.Array] | None = None
@@ -69,17 +80,36 @@ class ValidationNames:
         # All trials of a run have the same images: their names share one array, which would otherwise outweigh their probabilities.
         if self._latest is None or not np.array_equal(self._latest[0], index):
             places = pc.index_in(pa.array(index, pa.int64()), value_set=self._names["index"])
-            self._latest = (index, self._names["image_name"].combine_chunks().take(places))
+            self._latest = (index, self._names["image_name"].combine_chunks().take(places).cast(pa.string()))
         return self._latest[1]
 
 
 def _read(file: Path) -> pa.Table | None:
-    """Read the file; None if it is missing or damaged."""
+    """Read the file; None if it is missing or damaged.
+
+    Raises:
+        InputError: It is not a file, or would grow far more than names do.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    if not is_present(file):
+        return None
     try:
-        with pq.ParquetFile(file) as opened:
-            return opened.read()
+        # As a dictionary: a name that is repeated takes the memory of one.
+        with pq.ParquetFile(file, read_dictionary=["image_name"]) as opened:
+            about = opened.metadata
+            unpacked = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+            if is_bomb(file, max(unpacked, about.num_rows * BYTES_PER_ROW)):
+                raise InputError(f"{file}: unpacks to {about.num_rows:,} names, which are more than real files of its size hold")
+            table = opened.read(columns=["index", "image_name"])
     except (OSError, pa.ArrowException):
         return None
+    if table.column_names != ["index", "image_name"] or table.schema.field("index").type != pa.int64():
+        return None
+    names = table["image_name"].combine_chunks()
+    if not pa.types.is_dictionary(names.type) or not pa.types.is_string(names.type.value_type):
+        return None
+    longest = pc.max(pc.binary_length(names.dictionary)).as_py() or 0
+    return None if longest > LONGEST_NAME else table.set_column(1, "image_name", names)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.search.operations.trust import own_code_hashes
 from winnow.search.resources.inventory import gpus_here
 from winnow.search.storage import provenance
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import read_epochs
 from winnow.search.storage.leftovers import temporary_folder
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Assignment
@@ -122,8 +122,8 @@ def _trial(folder: RunFolder, number: int) -> Trial:
 def _recorded(folder: RunFolder, number: int) -> list[Row]:
     """Return the recorded lines of a trial's epochs. If an epoch was written twice, the first line counts."""
     lines: dict[int, Row] = {}
-    for line in read_json_lines(folder.epochs):
-        if line.get("phase") == "search" and line.get("trial") == number:
+    for line in read_epochs(folder.epochs):
+        if line["phase"] == "search" and line["trial"] == number:
             lines.setdefault(line["epoch"], line)
     return [lines[epoch] for epoch in sorted(lines)]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from winnow.reports.durable import sync_folder
+from winnow.reports.reading.files import is_present
 from winnow.search.storage.clock import now
 from winnow.search.storage.write_guard import WriteGuard
 
@@ -24,7 +26,7 @@ class JsonLines:
     """
 
     def __init__(self, path: Path, guard: WriteGuard | None = None) -> None:
-        is_new = not path.exists()
+        is_new = not is_present(path)
         torn = not is_new and path.stat().st_size > 0 and _last_byte(path) != b"\n"
         self._path = path
         self._guard = guard or WriteGuard()
@@ -104,10 +106,41 @@ def finite_or_null(value: Any) -> Any:
     return value
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every record. Lines that are not JSON objects, such as one that a crash left incomplete, are skipped."""
-    if not path.exists():
+def read_epochs(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of `epochs.jsonl` as `read_json_lines` does, if what a search reads of them has the types that Winnow writes.
+
+    Args:
+        path: The file of a run. A missing file has no lines.
+
+    Raises:
+        InputError: It is not a file.
+    """
+    from winnow.reports.reading.run import EPOCH_KEYS
+
+    return read_json_lines(path, EPOCH_KEYS | _FURTHER_KEYS)
+
+
+_FURTHER_KEYS = {
+    **dict.fromkeys(("diverged", "last"), (bool, NoneType)),
+    **dict.fromkeys(("time", "wall_seconds", "lr"), (int, float, NoneType)),
+    "weights_epoch": (int, NoneType),
+}
+
+
+def read_json_lines(path: Path, keys: Mapping[str, Sequence[type]] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield every record. Lines that are not JSON objects, such as one that a crash left incomplete, are skipped.
+
+    Args:
+        path: The file. A missing file has no lines.
+        keys: Types that values may have, by key; lines with other values are skipped. A key that may be None may also be missing.
+            Default: none are skipped.
+
+    Raises:
+        InputError: It is not a file.
+    """
+    if not is_present(path):
         return
+    allowed = (keys or {}).items()
     # Lines of bytes, as Optuna reads its journal. Text would also be split at other line breaks, so that a line could hide code
     # from `check_run_code` that Optuna's records name.
     with path.open("rb") as lines:
@@ -116,7 +149,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(record, dict):
+            if isinstance(record, dict) and all(type(record.get(key)) in types for key, types in allowed):
                 yield record
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from winnow.reports.durable import make_folder, part_of, publish, sync_folder, write_whole
+from winnow.reports.reading.files import is_present
 from winnow.reports.reading.run import read_study
 from winnow.search.storage import remote as storage
 from winnow.search.storage.leftovers import sweep_new_runs, sweep_run
@@ -284,7 +285,7 @@ def repair_journal(path: Path) -> bool:
     Raises:
         InputError: A complete line is not JSON. No crash causes such damage, so Winnow does not guess how to repair it.
     """
-    if not path.exists():
+    if not is_present(path):
         return False
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RANKED = (TrialStatus.COMPLETED, TrialStatus.STOPPED, TrialStatus.DIVERGED)
 """Statuses of trials whose end depends on their config rather than on the machine."""
+EARLIER_KEYS = {"run": (str,), "trials": (list,)}
+"""Types of the values that a line of `earlier_runs.jsonl` has."""
 MOST_TRIALS = 200
 """Largest number of trials that are used from one run; the newest ones are used."""
 
@@ -97,7 +99,7 @@ def recollect(folder: RunFolder, space: Space) -> Recollection | None:
     Returns:
         The model; None if no trial of an earlier run lies in the space.
     """
-    runs = {line["run"]: _trials(line["trials"], space) for line in read_json_lines(folder.earlier_runs)}
+    runs = {line["run"]: _trials(line["trials"], space) for line in read_json_lines(folder.earlier_runs, EARLIER_KEYS)}
     known = {name: trials for name, trials in runs.items() if trials}
     if not known:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from winnow.search.settings import Settings
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import read_epochs
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.schema.search import price_of
 
@@ -39,10 +39,10 @@ class GainRule:
         if self.price is None:
             return
         self._seconds, self._steps = 0.0, []
-        for line in read_json_lines(folder.epochs):
-            if line.get("phase") == "search":
+        for line in read_epochs(folder.epochs):
+            if line["phase"] == "search":
                 self.note_epoch(line)
-                if line["last"] and line["trial"] in values:
+                if line.get("last") and line["trial"] in values:
                     self.note_completed(values[line["trial"]])
 
     def note_epoch(self, line: Mapping[str, float]) -> None:

@@ -15,6 +15,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from winnow.reports.durable import sync_folder
+from winnow.reports.reading.journal import read_trials
+from winnow.reports.reading.run import check_trials
 from winnow.search.settings import Direction
 from winnow.search.storage.run_folder import RunFolder, repair_journal
 from winnow.search.storage.write_guard import WriteGuard
@@ -49,6 +51,10 @@ def open_study(
         sync_folder(folder.path)  # otherwise a power failure could take the name of a new journal
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
+    except Exception as error:  # Optuna believes what it reads, and a run may come from somebody else
+        check_trials(folder.journal, read_trials(folder.journal)[0])  # names the line or the trial
+        raise InputError(f"{folder.journal}: damaged: Optuna cannot read it ({type(error).__name__}: {error})") from error
+    check_trials(folder.journal, study.get_trials(deepcopy=False))
     return journal, storage, study
 
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from winnow.search.settings import Settings, attribute
 from winnow.search.storage.clock import not_before, now
-from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
+from winnow.search.storage.json_lines import JsonLines, epoch_line, read_epochs
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.storage.write_guard import WriteGuard
 from winnow.search.study.journal_file import STUDY_NAME, open_study
@@ -61,7 +62,7 @@ class Record:
 
         Raises:
             InputError: An earlier version of Winnow began the run with different random streams, so
-                the trials could not be continued exactly.
+                the trials could not be continued exactly. Or the run is damaged.
         """
         trials = self.study.get_trials(deepcopy=False)
         if any("seed" not in trial.user_attrs for trial in trials):
@@ -70,6 +71,9 @@ class Record:
                 "the search cannot be continued. Its report and winners remain usable. To build on its results, start a new "
                 f"search: winnow search SPACE --warm-start {shlex.quote(str(self.folder.path))}"
             )
+        for trial in trials:
+            if missing := [key for key in ("config", "source") if key not in trial.user_attrs]:
+                raise InputError(f"{self.folder.journal}: damaged: trial {trial.number} has no {' and no '.join(missing)}")
         return trials
 
     def open_trial(self, frozen: FrozenTrial) -> OpenTrial:
@@ -110,12 +114,13 @@ class Record:
             Values by the names in `Settings.metrics`; empty if the training diverged, or if one of them is not a finite number for
             these weights.
         """
-        if report["diverged"]:
+        if report.get("diverged"):
             return {}
         kept = _kept_epoch(report)
         if kept in trial.objectives:  # that epoch's own: its weights were kept when it was recorded
             return trial.objectives[kept]
-        own = {name: math.nan if report.get(name) is None else float(report[name]) for name in self._metrics}
+        values = {name: report.get(name) for name in self._metrics}
+        own = {name: float(value) if isinstance(value, Real) else math.nan for name, value in values.items()}
         return own if all(map(math.isfinite, own.values())) else {}
 
     def value_of(self, objectives: Mapping[str, float]) -> float:
@@ -168,7 +173,7 @@ class Record:
         assignment = trial.assignment
         line = epoch_line(phase, assignment.seed, report, trial=assignment.number, rung=rung, decision=decision)
         self._lines.add(line)
-        if phase == "search" and not line["diverged"]:
+        if phase == "search" and not line.get("diverged"):
             self._write_objectives(trial, line["epoch"], objectives)
         return line
 
@@ -229,13 +234,13 @@ class Record:
         Yields:
             An open trial, one of its lines, and whether the objectives after that line were only now written to the study.
         """
-        for line in read_json_lines(self.folder.epochs):
-            not_before(line.get("time", 0.0))
-            trial = open_trials.get(line.get("trial", -1))
-            if trial is None or line.get("phase") != "search":
+        for line in read_epochs(self.folder.epochs):
+            not_before(line.get("time") or 0.0)
+            trial = open_trials.get(line["trial"])
+            if trial is None or line["phase"] != "search":
                 continue
             objectives = self.objectives_of(trial, line)
-            is_next = line["epoch"] == trial.epoch + 1 and not line["diverged"]
+            is_next = line["epoch"] == trial.epoch + 1 and not line.get("diverged")
             if is_next:
                 self._write_objectives(trial, line["epoch"], objectives)
             else:
@@ -281,11 +286,11 @@ def ending(line: Mapping[str, Any], objectives: Mapping[str, float]) -> TrialSta
         line: The line of the epoch.
         objectives: The objectives of the trial after the epoch, from `Record.objectives_of`.
     """
-    if line["diverged"]:
+    if line.get("diverged"):
         return TrialStatus.DIVERGED
     if not objectives:
         return TrialStatus.FAILED
-    return TrialStatus.COMPLETED if line["last"] else TrialStatus.STOPPED
+    return TrialStatus.COMPLETED if line.get("last") else TrialStatus.STOPPED
 
 
 def _kept_epoch(report: Mapping[str, Any]) -> int:

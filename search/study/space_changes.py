@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -27,6 +28,8 @@ from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import KnownTrial
 
 OUTSIDE = "outside the space since it was changed"
+WARM_KEYS = {"config": (dict,), "state": (str,), "value": (int, float, NoneType), "values": (dict,)}
+"""Types of the values that a line of `warm_start.jsonl` has."""
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -44,7 +47,7 @@ class History:
         self._space = space
         warm: list[tuple[dict[str, Any], Params]] = []
         self._params: dict[int, Params | None] = {}  # of this run's trials from an earlier space; None: outside
-        for line in read_json_lines(folder.warm_start):
+        for line in read_json_lines(folder.warm_start, WARM_KEYS):
             self.warm_configs.append(line["config"])
             if (params := express(space, line["config"])) is not None:
                 warm.append((line, params))

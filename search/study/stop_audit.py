@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from winnow.search.seeds import Stream, derive_seed
 from winnow.search.settings import Settings
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import read_epochs
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.failure_policy import Failures
 from winnow.search.study.record import Record, ending
@@ -153,9 +153,9 @@ class Audit:
             was_stopped = frozen.state.is_finished() and frozen.user_attrs.get("status") == TrialStatus.STOPPED
             if was_stopped and self.is_audited(frozen.number) and frozen.number not in self._open:
                 self.add(self._record.open_trial(frozen))
-        for line in read_json_lines(self._folder.epochs):
-            trial = self._open.get(line.get("trial", -1))
-            if trial is None or line.get("phase") != "audit":
+        for line in read_epochs(self._folder.epochs):
+            trial = self._open.get(line["trial"])
+            if trial is None or line["phase"] != "audit":
                 continue
             trial.objectives[line["epoch"]] = self._record.objectives_of(trial, line)
             trial.epoch = max(trial.epoch, line["epoch"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import read_epochs
 from winnow.search.storage.run_folder import RunFolder
 
 Line = dict[str, Any]
@@ -17,8 +17,8 @@ Line = dict[str, Any]
 def searched_epochs(folder: RunFolder) -> dict[int, list[Line]]:
     """Return the epochs of each trial in the search, in order, from `epochs.jsonl`."""
     epochs: dict[int, dict[int, Line]] = defaultdict(dict)
-    for line in read_json_lines(folder.epochs):
-        if line.get("phase") == "search":
+    for line in read_epochs(folder.epochs):
+        if line["phase"] == "search":
             epochs[line["trial"]][line["epoch"]] = line
     return {trial: [lines[epoch] for epoch in sorted(lines)] for trial, lines in epochs.items()}
 

@@ -21,7 +21,7 @@ from winnow.search.ray_backend.worker import prepare, where_trained
 from winnow.search.settings import Settings
 from winnow.search.storage import remote as storage
 from winnow.search.storage.clock import now
-from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
+from winnow.search.storage.json_lines import JsonLines, epoch_line, read_epochs
 from winnow.search.storage.run_folder import RunFolder, retraining_prints_name
 from winnow.search.study.failure_policy import MICRO_BATCHES
 from winnow.search.training.errors import STORAGE_FAILED, Failed, RankLost, failure, release_memory, storage_errors
@@ -207,9 +207,7 @@ def _heartbeat(job: Job, candidate: Candidate, seed: int) -> str:
 
 def _longest_epoch(folder: RunFolder) -> float | None:
     """Return the seconds of the longest epoch that the run has recorded; None if there is none."""
-    return max(
-        (line["wall_seconds"] for line in read_json_lines(folder.epochs) if line.get("wall_seconds")), default=None
-    )
+    return max((line["wall_seconds"] for line in read_epochs(folder.epochs) if line.get("wall_seconds")), default=None)
 
 
 def _state(job: Job, candidate: Candidate, seed: int) -> dict[str, Any] | None:

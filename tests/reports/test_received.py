@@ -13,17 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from tests.helpers.make_run import make_run
 from winnow import reports
+from winnow.reports.reading import archives
 from winnow.reports.reading.predictions import load_predictions, validation_files
+from winnow.reports.tables.validation_names import write_validation_names
 from winnow.reports.text.compare import show_comparison
 from winnow.reports.text.mistakes import show_mistakes
 from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.terminal import show as show_run
 from winnow.search.cli.main import main
+from winnow.search.storage.run_folder import RunFolder
+from winnow.search.study.record import open_study
 from winnow.spaces.errors import InputError
 
 
@@ -206,8 +212,146 @@ def huge_header() -> bytes:
     return header.getvalue()
 
 
+def predictions(**changes: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The arrays of a file of 1000 images and 10 classes, with changes; those that are None are left out."""
+    arrays: dict[str, np.ndarray | None] = {
+        "index": np.arange(1000),
+        "true": np.arange(1000) % 10,
+        "predicted": np.arange(1000) % 10,
+        "confidence": np.full(1000, 0.9, np.float32),
+        "probability_true": np.full(1000, 0.9, np.float32),
+        "probabilities": np.full((1000, 10), 0.1, np.float16),
+        "name": np.array(["a.png"] * 1000),
+        "gallery_index": np.array([3]),
+        "gallery_images": np.zeros((1, 8, 8, 3), np.uint8),
+    }
+    return {name: array for name, array in (arrays | changes).items() if array is not None}
+
+
+@pytest.mark.parametrize("name", ["index", "true", "predicted", "confidence", "probability_true", "gallery_index"])
+def test_predictions_that_lack_an_array_are_none(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "a.npz", **predictions(**{name: None}))
+    assert load_predictions(tmp_path, "a.npz") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"true": np.zeros(1000)},
+        {"true": np.zeros(999, int)},
+        {"true": np.zeros((1000, 1), int)},
+        {"predicted": np.full(1000, 10)},
+        {"predicted": np.full(1000, -1)},
+        {"predicted": np.full(1000, 10**15), "probabilities": None},
+        {"confidence": np.array(["x"] * 1000)},
+        {"index": np.zeros(1000, np.uint64)},
+        {"probabilities": np.full((999, 10), 0.1)},
+        {"gallery_images": np.zeros((1, 8, 8, 2), np.uint8)},
+        {"gallery_images": np.zeros((1, 8, 8, 3), np.uint16)},
+        {"gallery_images": np.zeros((2, 8, 8, 3), np.uint8)},
+        {name: np.zeros(0, int) for name in ("index", "true", "predicted")}
+        | {name: np.zeros(0) for name in ("confidence", "probability_true")}
+        | {"probabilities": None, "name": None},
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_no_predictions(tmp_path: Path, changes: dict[str, Any]) -> None:
+    np.savez(tmp_path / "a.npz", **predictions(**changes))
+    assert load_predictions(tmp_path, "a.npz") is None
+
+
+def test_a_report_leaves_out_predictions_that_lack_an_array(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    files = sorted((run / "predictions").glob("*.npz"))
+    np.savez(files[0], **predictions(probability_true=None))
+    np.savez(run / "predictions" / "validation-trial-00000.npz", **predictions(probabilities=None))
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(run)])
+    assert ended.value.code == 0
+    read = reports.read_tables(run)
+    assert len(read.table("validation")) == 0
+    trainings = read.table("predictions").select(["rank", "trial", "seed"]).to_pylist()
+    assert len({tuple(training.values()) for training in trainings}) == len(files) - 1
+
+
+def test_names_of_validation_images_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "run")
+    np.savez(run / "predictions" / "validation-trial-00000.npz", **predictions())
+    file = run / "predictions" / "validation-names.parquet"
+
+    def names() -> set[str | None]:
+        table = reports.read(run).table("validation")
+        assert len(table) == 1000
+        return set(table.column("image_name").to_pylist())
+
+    write_validation_names(run, {index: f"{index}.png" for index in range(1000)})
+    assert names() == {f"{index}.png" for index in range(1000)}
+    for columns in (
+        {"index": [1]},
+        {"index": ["1"], "image_name": ["a.png"]},
+        {"index": [1], "image_name": [1]},
+        {"index": [1], "image_name": ["a" * 5000]},
+    ):
+        pq.write_table(pa.table(columns), file)
+        assert names() == {None}
+    file.write_bytes(b"PAR1")
+    assert names() == {None}
+    same = {"index": pa.array([1] * 100_000), "image_name": pa.array(["a.png"] * 100_000)}
+    pq.write_table(pa.table(same), file)
+    monkeypatch.setattr(archives, "LARGE", 10**6)
+    with pytest.raises(InputError, match=r"validation-names\.parquet: unpacks to 100,000 names, which are more than"):
+        names()
+
+
+PIPES = ("study.journal", "epochs.jsonl", "retrain.jsonl", "predictions/validation-names.parquet")
+
+
+@pytest.mark.parametrize("command", ["report", "retrain"])
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_in_place_of_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, name: str
+) -> None:
+    """Opening it would wait for ever."""
+    if command == "retrain" and name.startswith("predictions"):
+        pytest.skip("it is not read")
+    run = make_run(tmp_path / "run")
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(run)])
+    assert ended.value.code == 2
+    assert f"{name}: not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["trials", "predictions"])
+def test_a_pipe_in_place_of_a_table_is_refused(tmp_path: Path, table: str) -> None:
+    folder = reports.write(make_run(tmp_path / "run")).parent
+    report = folder.rename(tmp_path / "report")
+    (report / f"{table}.parquet").unlink()
+    os.mkfifo(report / f"{table}.parquet")
+    with pytest.raises(InputError, match=rf"{table}\.parquet: not a file"):
+        reports.read_tables(report).table(table)
+
+
+@pytest.mark.parametrize("case", [case for case, (file, *_) in DAMAGED.items() if file == "study.journal"])
+def test_a_damaged_journal_is_not_given_to_optuna(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], case: str
+) -> None:
+    """Commands that continue a run use Optuna's own reader."""
+    run = make_run(tmp_path / "run")
+    file, change, message = DAMAGED[case]
+    lines = (run / file).read_text().splitlines()
+    lines[4] = change(lines[4])
+    (run / file).write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=message):
+        open_study(RunFolder(run), "maximize")
+    with pytest.raises(SystemExit) as ended:
+        main(["retrain", str(run)])
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_damaged_predictions_are_none(tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "a.npz", true=np.arange(1000))
+    np.savez_compressed(tmp_path / "a.npz", **predictions())
     content = bytearray((tmp_path / "a.npz").read_bytes())
     content[60] ^= 0xFF
     (tmp_path / "flipped.npz").write_bytes(content)

@@ -98,7 +98,8 @@ def test_intervals_are_over_test_images_too_where_there_are_predictions(tmp_path
         predicted = np.where(np.arange(100) % 50 < seed, 9 - true, true)
         place = tmp_path / f"cifar100-a1-s{seed}"
         place.mkdir()
-        np.savez(place / "predictions.npz", true=true, predicted=predicted)
+        shares = dict.fromkeys(("confidence", "probability_true"), np.full(100, 0.5))
+        np.savez(place / "predictions.npz", index=np.arange(100), true=true, predicted=predicted, **shares)
         lines.append(
             result("cifar100-a1", seed, float((predicted == true).mean()), num_classes_answered=10 - 9 * (seed == 2))
         )

@@ -128,6 +128,21 @@ def test_no_config_of_a_run_is_overlooked(place):
         check_run_code(folder, trusted=False)
 
 
+@pytest.mark.parametrize("name", ["study.journal", "retrain.jsonl", "warm_start.jsonl", "earlier_runs.jsonl"])
+def test_something_else_than_a_file_is_not_searched_for_code(place, name, capsys):
+    """A pipe would block, and a device would never end."""
+    folder = run_of(place)
+    os.mkfifo(folder.path / name)
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(folder.path)])
+    assert ended.value.code == 2
+    assert f"{name}: not a file" in capsys.readouterr().err
+    (folder.path / name).unlink()
+    (folder.path / name).symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=f"{name}: not a file"):
+        check_run_code(folder, trusted=False)
+
+
 COMMANDS = (
     *("predict", "resume", "extend", "retrain", "rerun", "verify", "export"),
     *("train", "search", "run", "plan", "prepare"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, run_to_the_end, study_of
 from winnow.search.settings import settings_for
-from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
 from winnow.spaces.space import Space
@@ -20,6 +20,27 @@ from winnow.spaces.space import Space
 @pytest.fixture(scope="module")
 def space() -> Space:
     return catalog.load("digits", ["epochs=9"])
+
+
+@pytest.mark.parametrize("changes", [{"audit": 1.0}, {"stop_when": "no gain"}])
+def test_lines_that_winnow_does_not_write_are_skipped(tmp_path, space, changes):
+    """A run may come from somebody else."""
+    settings = settings_for(space, trials=6, seed=3, sampler="random", **changes)
+    undisturbed = make_folder(tmp_path / "a", space, settings)
+    run_to_the_end(Ledger(undisturbed, space, settings, SHAPE))
+    received = make_folder(tmp_path / "b", space, settings)
+    assert not run_to_the_end(Ledger(received, space, settings, SHAPE), crash_after=12)
+    last = list(read_json_lines(received.epochs))[-1]
+    lines = JsonLines(received.epochs)
+    for phase in ("search", "audit"):
+        following = {**last, "phase": phase, "epoch": last["epoch"] + 1}
+        for key in ("trial", "seed", "epoch"):
+            lines.append({name: value for name, value in following.items() if name != key})
+        for key in ("phase", "trial", "seed", "epoch", "diverged", "last", "time", "wall_seconds", "weights_epoch", "lr"):
+            lines.append({**following, key: ["text"]})
+    lines.close()
+    run_to_the_end(Ledger(received, space, settings, SHAPE))
+    assert outcome(received) == outcome(undisturbed)
 
 
 @hypothesis_settings(
