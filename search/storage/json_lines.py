@@ -124,6 +124,7 @@ _FURTHER_KEYS = {
     **dict.fromkeys(("diverged", "last"), (bool, NoneType)),
     **dict.fromkeys(("time", "wall_seconds", "lr"), (int, float, NoneType)),
     "weights_epoch": (int, NoneType),
+    "decision": (str, NoneType),
 }
 
 

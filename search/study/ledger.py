@@ -282,9 +282,9 @@ class Ledger(TrialBook):
                 objectives = trial.objectives[epoch]
                 self.scheduler.note_figures(number, self._record.figures_of(objectives, epoch))
                 self.scheduler.record(number, epoch, self._record.value_of(objectives))
-            decisions[number] = line["decision"]
+            decisions[number] = line.get("decision") or ""
             excess = self._times.excess(number, line)
-            if line["decision"] == "stop" and epoch >= trial.epoch:
+            if decisions[number] == "stop" and epoch >= trial.epoch:
                 self._end_after(trial, line, excess)
         if self._paused.possible:
             self._paused.numbers |= {number for number in self._open if decisions.get(number) == "pause"}

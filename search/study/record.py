@@ -34,6 +34,8 @@ from winnow.search.study.trials import Assignment, OpenTrial
 from winnow.spaces.errors import InputError
 from winnow.spaces.trial_status import TrialStatus
 
+ATTRIBUTES: dict[str, type | tuple[type, ...]] = {"config": dict, "source": str, "seed": int, "started": (int, float)}
+"""Types of the attributes that every trial of a search has from its beginning."""
 ENDED_STATES = {
     TrialStatus.COMPLETED: TrialState.COMPLETE,
     TrialStatus.STOPPED: TrialState.PRUNED,
@@ -72,8 +74,9 @@ class Record:
                 f"search: winnow search SPACE --warm-start {shlex.quote(str(self.folder.path))}"
             )
         for trial in trials:
-            if missing := [key for key in ("config", "source") if key not in trial.user_attrs]:
-                raise InputError(f"{self.folder.journal}: damaged: trial {trial.number} has no {' and no '.join(missing)}")
+            kinds = ATTRIBUTES | ({"status": str} if trial.state.is_finished() else {})
+            if wrong := [key for key, kind in kinds.items() if not isinstance(trial.user_attrs.get(key), kind)]:
+                raise InputError(f"{self.folder.journal}: damaged: trial {trial.number} has no {' and no '.join(wrong)}")
         return trials
 
     def open_trial(self, frozen: FrozenTrial) -> OpenTrial:

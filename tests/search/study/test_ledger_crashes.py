@@ -14,6 +14,7 @@ from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
+from winnow.spaces.errors import InputError
 from winnow.spaces.space import Space
 
 
@@ -36,11 +37,24 @@ def test_lines_that_winnow_does_not_write_are_skipped(tmp_path, space, changes):
         following = {**last, "phase": phase, "epoch": last["epoch"] + 1}
         for key in ("trial", "seed", "epoch"):
             lines.append({name: value for name, value in following.items() if name != key})
-        for key in ("phase", "trial", "seed", "epoch", "diverged", "last", "time", "wall_seconds", "weights_epoch", "lr"):
+        for key in ("phase", "trial", "seed", "epoch", "diverged", "last", "time", "wall_seconds", "weights_epoch", "lr", "decision"):
             lines.append({**following, key: ["text"]})
     lines.close()
     run_to_the_end(Ledger(received, space, settings, SHAPE))
     assert outcome(received) == outcome(undisturbed)
+
+
+@pytest.mark.parametrize("attribute", ["config", "source", "seed", "started", "status"])
+def test_a_trial_without_an_attribute_is_refused(tmp_path, space, attribute):
+    settings = settings_for(space, trials=2, seed=3, sampler="random")
+    folder = make_folder(tmp_path, space, settings)
+    run_to_the_end(Ledger(folder, space, settings, SHAPE))
+    journal = folder.journal.read_text()
+    assert f'"{attribute}"' in journal
+    folder.journal.write_text(journal.replace(f'"{attribute}"', '"other"'))
+    message = "earlier version" if attribute == "seed" else f"damaged: trial 0 has no {attribute}"
+    with pytest.raises(InputError, match=message):
+        Ledger(folder, space, settings, SHAPE)
 
 
 @hypothesis_settings(
