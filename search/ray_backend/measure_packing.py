@@ -148,7 +148,8 @@ class MeasuredDevice:
 
         gate = self._remote(_Gate, 0, 0).remote(at_once)
         threads = max(1, int(self.cpus // at_once))
-        task = self._remote(run_in_sound_process, self.cpus / at_once, fraction_of(at_once))
+        # One call for each process: the next number must not meet a process that a model of this one has spoiled, which ends soon.
+        task = self._remote(run_in_sound_process, self.cpus / at_once, fraction_of(at_once), max_calls=1)
         waiting = [
             task.remote(_measure_when_open, self.data, config, self.device, threads, self.seed, seconds, gate)
             for _ in range(at_once)
@@ -175,12 +176,12 @@ class MeasuredDevice:
         (gpus,) = [node["Resources"].get("GPU", 1.0) for node in self.ray.nodes() if node["NodeID"] == node_id]
         return float(free / gpus)
 
-    def _remote(self, what: Any, cpus: float, gpus: float) -> Any:
+    def _remote(self, what: Any, cpus: float, gpus: float, **more: Any) -> Any:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         strategy = PlacementGroupSchedulingStrategy(self.group)
         gpus = gpus if self.device == "cuda" else 0
-        return self.ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy)(what)
+        return self.ray.remote(num_cpus=cpus, num_gpus=gpus, scheduling_strategy=strategy, **more)(what)
 
 
 class _Gate:

@@ -20,6 +20,8 @@ from winnow.search.storage import remote as storage
 from winnow.search.training.kernel_kills import killed_since, note_counter
 
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 20.0
+LONGEST_WRITE = 3600.0
+"""Seconds after which a write of a training is no longer taken for a slow one. A storage that never answers would hide a hang."""
 
 
 def seconds_between(where: str) -> float:
@@ -34,7 +36,8 @@ def beat() -> None:
 
 
 def write_beating(where: str, content: bytes | memoryview) -> None:
-    """Write a file of a training, such as a checkpoint, and beat meanwhile. It may take longer than a training may be silent.
+    """Write a file of a training, such as a checkpoint, and beat meanwhile. It may take `LONGEST_WRITE` seconds longer than a training
+    may be silent.
 
     Args:
         where: Path or URI of the file.
@@ -63,7 +66,8 @@ def _beating_meanwhile() -> Iterator[None]:
 
 
 def _beat_until(written: threading.Event, interval: float) -> None:
-    while not written.wait(interval):
+    until = time.monotonic() + LONGEST_WRITE
+    while not written.wait(interval) and time.monotonic() < until:
         beat()
 
 

@@ -17,7 +17,7 @@ from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
 from winnow.search.training.checkpoint import save
-from winnow.search.training.heartbeat import beat, beating, is_training, process_of
+from winnow.search.training.heartbeat import LONGEST_WRITE, beat, beating, is_training, process_of
 from winnow.spaces import catalog
 
 
@@ -247,3 +247,28 @@ def test_a_training_beats_while_it_writes_to_a_slow_storage(tmp_path, monkeypatc
         beat()
         save(tmp_path / "a.pt", {"epoch": 1})
     assert written == [str(tmp_path / "a.pt")]
+
+
+def test_a_write_that_never_ends_is_no_slow_storage(tmp_path, monkeypatch):
+    """Such as an upload that gets no answer, while small files can be written."""
+    file = tmp_path / heartbeat_name(7)
+    seconds = [100.0]
+
+    def write(where: str, content: memoryview) -> None:
+        for elapsed in (10, 1_000, LONGEST_WRITE - 1):
+            before, deadline = file.read_bytes(), time.perf_counter() + 10
+            seconds[0] = 100.0 + elapsed
+            while file.read_bytes() == before:
+                assert time.perf_counter() < deadline
+                time.sleep(0.01)
+        seconds[0] = 100.0 + LONGEST_WRITE
+        before = file.read_bytes()
+        time.sleep(0.5)  # ten intervals
+        assert file.read_bytes() == before
+
+    monkeypatch.setattr("winnow.search.training.heartbeat.LOCAL_SECONDS", 0.05)
+    monkeypatch.setattr("winnow.search.training.heartbeat.time.monotonic", lambda: seconds[0])
+    monkeypatch.setattr("winnow.search.storage.remote.write", write)
+    with beating(str(file)):
+        beat()
+        save(tmp_path / "a.pt", {"epoch": 1})

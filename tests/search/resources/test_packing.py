@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -92,6 +95,25 @@ def test_what_is_measured_changes_nothing_for_the_trials_in_its_process(monkeypa
     device = MeasuredDevice(ray, None, None, "cpu", 2.0, 0)
     assert device.measure(tiny_config(), 2, 0.1) == [1.0, 1.0]
     assert torch.get_default_dtype() == torch.float32
+
+
+def leave_threads(*_: Any) -> int:
+    """A measurement of a model that spoils its process, which ends a moment later."""
+    for _ in range(50):
+        threading.Thread(target=time.sleep, args=(60.0,), daemon=True).start()
+    return os.getpid()
+
+
+def test_a_model_that_spoils_its_process_is_measured_at_every_level(shared_ray, monkeypatch):
+    monkeypatch.setattr("winnow.search.ray_backend.measure_packing._measure_when_open", leave_threads)
+    group = shared_ray.util.placement_group([{"CPU": 2}])
+    try:
+        assert group.wait(60)
+        device = MeasuredDevice(shared_ray, group, None, "cpu", 2.0, 0)
+        processes = [process for at_once in (1, 2, 2) for process in device.measure(tiny_config(), at_once, 0.0)]
+    finally:
+        shared_ray.util.remove_placement_group(group)
+    assert len(set(processes)) == 5
 
 
 def test_a_memory_that_cannot_hold_the_trials_is_named():
