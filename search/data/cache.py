@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from winnow.reports.durable import entries, is_abandoned, part_of, remove
 from winnow.search.data.arrays import Arrays, SplitArrays
 from winnow.search.data.decode import in_threads
 from winnow.search.data.foreign import read_chunks
+from winnow.search.data.locking import locked
 from winnow.search.data.space_left import fits_in_memory
 
 FORMAT = 6
@@ -41,7 +42,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], Arrays]) -> Arrays:
     if stored is not None:
         return stored
     _sweep(folder)
-    with locked(path):
+    with locked_folder(path):
         stored = _read(path)
         if stored is not None:
             return stored
@@ -101,23 +102,17 @@ def _lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked_folder(path: Path) -> Iterator[None]:
     """Hold the lock of a folder in the cache. If it cannot be created, hold none: no process can write the files there either.
 
     Args:
         path: The folder of a key, which need not exist.
     """
-    lock = FileLock(_lock_of(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError:
+    with ExitStack() as stack:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(_lock_of(path)))
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read(path: Path, is_new: bool = False) -> Arrays | None:

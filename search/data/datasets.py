@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from winnow.search.data.image_folder import list_image_folder
 from winnow.search.data.listing import KNOWN, Listing, Part, array_items, refuse_unused_keys
+from winnow.search.data.locking import locked
 from winnow.search.data.npz import list_npz
 from winnow.search.data.own import list_own
 from winnow.search.data.parquet import list_parquet
@@ -77,10 +77,10 @@ def _torchvision_part(stored: Any, name: str) -> Part:
     return Part(np.asarray(stored.targets, dtype=np.int64), array_items(stored.data, name))
 
 
-def _alone(data_dir: Path, name: str) -> FileLock:
-    """Return a lock for a download, so that two processes do not unpack the same files; the second one then finds them."""
+def _alone(data_dir: Path, name: str) -> AbstractContextManager[None]:
+    """Return a context with a lock for a download, so that two processes do not unpack the same files; the second one then finds them."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    return FileLock(data_dir / f".download-{name}.lock")
+    return locked(data_dir / f".download-{name}.lock")
 
 
 def _path(data: schema.Data) -> Path:

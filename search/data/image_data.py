@@ -166,9 +166,9 @@ def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return np.concatenate([first, second])
     path = Path(str(first.filename)).with_name("train_and_validation_images.npy")
     if not path.exists():
-        from winnow.search.data.cache import locked
+        from winnow.search.data.cache import locked_folder
 
-        with locked(path.parent):  # all workers of a retraining, perhaps on several nodes, need this one file
+        with locked_folder(path.parent):  # all workers of a retraining, perhaps on several nodes, need this one file
             if not path.exists():
                 _write_joined(path, first, second)
     array: np.ndarray = np.load(path, mmap_mode="r")

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from winnow.search.data.image_data import ImageData, split, uses_given
+from winnow.search.data.locking import locked
 from winnow.search.data.reading import NO_EFFECT
 from winnow.search.data.source import load, validation_rule
 from winnow.search.data.summary import summarize
@@ -52,7 +51,7 @@ def prepare(
     record = data_dir / RECORD
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / ".prepare.lock"):
+        with locked(data_dir / ".prepare.lock"):
             data = load(settings, data_dir, download=not offline)
             key = _key(settings, data)
             before = _recorded(record)
