@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -286,7 +287,7 @@ def reproduce(run: RunData) -> Section:
         "reproduce.html",
         config=None if config is None else yaml.safe_dump(config, sort_keys=False),
         same=again is not None,
-        train_command=again or f"winnow train {recipe}",
+        train_command=again or shlex.join(["winnow", "train", str(recipe)]),
         run_command=str(run.study.get("command") or ""),
         facts=Table(("", "", ""), facts, wide=(2,)),
         space=yaml.safe_dump(run.study["space"], sort_keys=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def _test_images(training: TrainingData) -> Section:
 
 def _reproduce(training: TrainingData) -> Section:
     recipe, result = training.path / "config.yaml", training.result
-    again, facts = f"winnow train {recipe}", None
+    again, facts = shlex.join(["winnow", "train", str(recipe)]), None
     if result:
         again = training_words(
             recipe,

@@ -50,8 +50,10 @@ def _print(paper: Console, space: Space, settings: Settings, forecast: SearchFor
     from rich import box
     from rich.table import Table
 
+    from winnow.reports.visible import rich_text
+
     paper.print(
-        f"[bold]{space.name}[/bold]: {settings.num_trials} trials of up to {settings.max_epochs} epochs, sampler {settings.sampler}, "
+        f"[bold]{rich_text(space.name)}[/bold]: {settings.num_trials} trials of up to {settings.max_epochs} epochs, sampler {settings.sampler}, "
         f"rungs {settings.reduction_factor:g} apart"
     )
     table = Table(box=box.SIMPLE_HEAD, title="Trials that reach each rung", title_justify="left")
@@ -73,7 +75,7 @@ def _print(paper: Console, space: Space, settings: Settings, forecast: SearchFor
     if forecast.estimate is not None:
         _print_estimate(paper, forecast.estimate)
     for note in forecast.notes:
-        paper.print(f"note     {note}")
+        paper.print(f"note     {rich_text(note)}")
 
 
 def _print_estimate(paper: Console, estimate: Estimate) -> None:

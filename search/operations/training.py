@@ -97,34 +97,35 @@ def train_recipe(
     use: Literal["search", "retrain"] = "retrain" if fit_validation else "search"
     training = TrainingJob(space.name, space.example(), seed, use, micro_batches)
     state = _prepare(output, resume, training)
-    data = load_checked(space, source, partial(console.print, markup=False, soft_wrap=True))
+    say = partial(console.print, markup=False, soft_wrap=True)  # texts may hold brackets
+    data = load_checked(space, source, say)
     for line in describe_data(data, space, seed)["summary"]["text"]:
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
     torch_device = torch.device(choose_torch_device(device))
     summary = summarize(training.config.model, data.image_shape, data.num_classes)
     epochs = training.config.epochs
-    console.print(
+    say(
         f"{space.name} on {device_name(torch_device)}: {summary.num_parameters:,} parameters, "
         f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
     )
     with _torch_threads(threads or available_cpus()), _written_to(output):
         final = fit_and_test(
-            training, data, torch_device, output, state, lambda figures: console.print(_line(figures, epochs))
+            training, data, torch_device, output, state, lambda figures: say(_line(figures, epochs))
         )
     if final["status"] == TrialStatus.DIVERGED:
-        console.print(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
+        say(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final
-    console.print(
+    say(
         f"test accuracy {final['test_accuracy']:.4f}, test loss {final['test_loss']:.4f} "
         f"(weights of epoch {final['weights_epoch']}; the test set was evaluated once); always predicting the largest class: "
         f"{np.bincount(data.test_labels).max() / len(data.test_labels):.4f}"
     )
     if final["num_classes_answered"] == 1:
-        console.print("warning: the network gives every test image the same class")
+        say("warning: the network gives every test image the same class")
     if output:
         from winnow.reports import write_training
 
-        console.print(f"weights, curves and figures: {output}\nreport: {write_training(output)}")
+        say(f"weights, curves and figures: {output}\nreport: {write_training(output)}")
     return final
 
 

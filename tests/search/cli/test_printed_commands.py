@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
+from tests.reports.test_training import write
+from winnow import reports
 from winnow.search.cli.main import main
 from winnow.search.winners import exporting
 
@@ -47,3 +50,15 @@ def test_the_command_that_uses_an_export(
     folder.mkdir()
     monkeypatch.setattr(exporting, "export", lambda *arguments: folder)
     assert printed(capsys, "predict", "export", str(run)) == ["winnow", "predict", str(folder), "IMAGE..."]
+
+
+def test_the_command_of_a_report_before_any_retraining(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "my runs" / "one", stage="searched")
+    page = page_text(reports.write(run).read_text())
+    assert f"winnow train '{run / 'report' / 'winner.yaml'}'" in page
+
+
+def test_the_command_of_the_report_of_a_training_that_runs(tmp_path: Path) -> None:
+    folder = write(tmp_path / "my training")
+    page = page_text(reports.write_training(folder).read_text())
+    assert f"winnow train '{folder / 'config.yaml'}'" in page
