@@ -18,6 +18,8 @@ from winnow.spaces.stub_trials import KnownTrial
 
 PACKAGE = Path(__file__).parent
 SUFFIXES = (".yaml", ".yml")
+MAX_BYTES = 1_000_000
+"""Largest size of a space. A file of somebody else that is larger would take minutes to parse."""
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Space:
@@ -118,7 +120,11 @@ def _find(name: str, beside: Path | None = None) -> tuple[Path, str]:
 
 def _read(path: Path, source: str) -> yaml12.Document:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise SpaceError(f"{source}: larger than {MAX_BYTES / 1e6:.0f} MB, which no space is; is this the right file?")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpaceError(f"{source}: not readable as YAML: not UTF-8 text (byte {error.start})") from error
     except OSError as error:

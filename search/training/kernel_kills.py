@@ -33,13 +33,15 @@ def killed_since(note: str) -> str | None:
     Args:
         note: Result of `note_counter` in the process that died.
     """
-    if not note:
+    try:
+        kills, used, file = note.split(" ", 2)
+        before, in_use = int(kills), int(used)
+    except ValueError:  # empty, or incomplete since the process was killed while it wrote
         return None
-    kills, used, file = note.split(" ", 2)
     now = _kills(Path(file))
-    if now is None or now <= int(kills):
+    if now is None or now <= before:
         return None
-    return f"it used {int(used) / 1e9:.2f} GB a little earlier, and the limit for all processes is {_limit(Path(file)) / 1e9:.2f} GB"
+    return f"it used {in_use / 1e9:.2f} GB a little earlier, and the limit for all processes is {_limit(Path(file)) / 1e9:.2f} GB"
 
 
 def _counter() -> Path | None:

@@ -170,6 +170,44 @@ def _limits() -> dict[str, Setting]:
     }
 
 
+def _tracing() -> tuple[Any, ...]:
+    """Return the functions that Python calls for every line and every call, in this thread and in new ones."""
+    return sys.gettrace(), sys.getprofile(), threading.gettrace(), threading.getprofile()
+
+
+def _set_tracing(functions: tuple[Any, ...]) -> None:
+    setters = (sys.settrace, sys.setprofile, threading.settrace, threading.setprofile)
+    for setter, function in zip(setters, functions, strict=True):
+        setter(function)
+
+
+def _collector() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_collector(values: tuple[bool, tuple[int, int, int]]) -> None:
+    enabled, thresholds = values
+    gc.set_threshold(*thresholds)
+    if enabled:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+def _memory_shares() -> dict[int, float]:
+    """Return the share of its memory that this process may use, of each GPU on which it may not use all."""
+    if not torch.cuda.is_initialized():
+        return {}
+    devices = range(torch.cuda.device_count())
+    shares = {device: round(torch.cuda.get_per_process_memory_fraction(device), 6) for device in devices}
+    return {device: share for device, share in shares.items() if share != 1.0}
+
+
+def _set_memory_shares(shares: dict[int, float]) -> None:
+    for device in _memory_shares().keys() | shares.keys():
+        torch.cuda.set_per_process_memory_fraction(shares.get(device, 1.0), device)
+
+
 def _set_affinity(cpus: set[int]) -> None:
     """Set the CPUs of all threads: those that a training started have the ones of the thread that it ran in."""
     for thread in os.listdir("/proc/self/task"):
@@ -303,7 +341,12 @@ SETTINGS = {
     "module search path": Setting(lambda: list(sys.path), lambda path: sys.path.__setitem__(slice(None), path)),
     "warning filters": Setting(lambda: list(warnings.filters), _set_warning_filters),
     "recursion limit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
-    "garbage collector": Setting(gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
+    "garbage collector": Setting(_collector, _set_collector),
+    "tracing": Setting(_tracing, _set_tracing),
+    # Only root may raise it again; otherwise the process is replaced.
+    "priority": Setting(
+        lambda: os.getpriority(os.PRIO_PROCESS, 0), lambda value: os.setpriority(os.PRIO_PROCESS, 0, value)
+    ),
     "socket timeout": Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "NumPy errors": Setting(np.geterr, lambda errors: np.seterr(**errors)),
     "default dtype": Setting(torch.get_default_dtype, torch.set_default_dtype),
@@ -317,6 +360,7 @@ SETTINGS = {
     "autocast": Setting(_autocast, _set_autocast),
     "cache of autocast": Setting(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     "hooks of saved tensors": Setting(_saved_tensors_hooks, _refuse),
+    "memory of GPUs": Setting(_memory_shares, _set_memory_shares),
     "threads of autograd": Setting(torch._C._is_multithreading_enabled, torch.autograd.set_multithreading_enabled),
     **{f"{name} attention": _attention(name) for name in ("flash", "mem_efficient", "math", "cudnn")},
     "reductions of math attention": Setting(

@@ -306,6 +306,9 @@ def test_wrong_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "latin.yaml").write_bytes("epochs: \xe9".encode("latin-1"))
     with pytest.raises(SpaceError, match=r"^latin\.yaml: not readable as YAML: not UTF-8 text \(byte 8\)$"):
         catalog.load("latin.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"epochs: 1 #" + bytes(1_000_000).replace(b"\0", b" "))
+    with pytest.raises(SpaceError, match=r"^large\.yaml: larger than 1 MB, which no space is"):
+        catalog.load("large.yaml")
 
 
 def complaint(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, *overrides: str) -> str:

@@ -58,6 +58,7 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "warning filters": lambda folder: warnings.simplefilter("error"),
     "recursion limit": lambda folder: sys.setrecursionlimit(sys.getrecursionlimit() + 500),
     "garbage collector": lambda folder: gc.disable(),
+    "tracing": lambda folder: sys.settrace(lambda *_: None),
     "socket timeout": lambda folder: socket.setdefaulttimeout(0.5),
     "NumPy errors": lambda folder: np.seterr(all="raise"),
     "standard streams": lambda folder: setattr(sys, "stdout", sys.stderr),
@@ -88,7 +89,10 @@ EVIL: dict[str, Callable[[Any], object]] = {
 MORE: list[tuple[str, Callable[[Any], object]]] = [
     ("environment", lambda folder: os.environ.pop("HOME")),
     ("standard streams", lambda folder: setattr(sys, "stderr", sys.stdout)),
-    ("garbage collector", lambda folder: gc.disable()),
+    ("garbage collector", lambda folder: gc.set_threshold(1)),
+    ("tracing", lambda folder: sys.setprofile(lambda *_: None)),
+    ("tracing", lambda folder: threading.settrace(lambda *_: None)),
+    ("tracing", lambda folder: threading.setprofile(lambda *_: None)),
     ("autocast", lambda folder: torch.set_autocast_enabled("cuda", True)),
     ("autocast", lambda folder: torch.set_autocast_dtype("cpu", torch.float16)),
     ("autocast", lambda folder: torch.set_autocast_dtype("cuda", torch.bfloat16)),
@@ -116,7 +120,7 @@ def _sound_process(monkeypatch):
 
 def test_every_setting_has_its_damage():
     flags = {f"torch.backends.{path}" for path in process_state.BACKEND_FLAGS}
-    assert {*EVIL, *NOT_CLOSED, *LIMITS, *flags} == process_state.SETTINGS.keys()
+    assert {*EVIL, *NOT_CLOSED, *LIMITS, *flags, "priority", "memory of GPUs"} == process_state.SETTINGS.keys()
 
 
 def test_every_setting_can_be_read():
@@ -137,6 +141,46 @@ def test_a_training_leaves_the_process_as_it_was(name, damage, tmp_path):
     assert equal()
     with contained():
         pass
+
+
+def test_the_priority_is_restored_where_that_is_allowed():
+    """In a thread of its own: where it is not, the priority of this thread would stay low."""
+    found: list[int] = []
+
+    def train() -> None:
+        found.append(os.getpriority(os.PRIO_PROCESS, 0))
+        os.nice(1)
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, found[0])
+        except PermissionError:
+            return
+        with contained():
+            os.nice(1)
+        found.append(os.getpriority(os.PRIO_PROCESS, 0))
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+    if len(found) == 1:
+        pytest.skip("this user may not raise a priority")
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("before", [{}, {1: 0.5}])
+def test_the_memory_of_gpus_that_a_training_may_use_is_restored(monkeypatch, before):
+    """With a stand-in for two GPUs. A limit that stayed would make later trainings run out of memory."""
+    shares = {0: 1.0, 1: 1.0} | before
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: shares[device])
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: shares.__setitem__(device, share)
+    )
+    with contained():
+        torch.cuda.set_per_process_memory_fraction(0.1, 0)
+        torch.cuda.set_per_process_memory_fraction(0.2, 1)
+    assert shares == {0: 1.0, 1: 1.0} | before
 
 
 def test_a_setting_that_can_no_longer_be_read_keeps_no_other_from_being_restored(monkeypatch):
