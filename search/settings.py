@@ -131,10 +131,15 @@ class Settings(SearchSettings):
         return [name for name in self.further if not is_cost(name)]
 
     @property
-    def metrics(self) -> list[tuple[str, str]]:
+    def metrics(self) -> list[str]:
+        """The objectives that are metrics, the first one first."""
+        return [self.objective, *self.further_metrics]
+
+    @property
+    def named_metrics(self) -> list[tuple[str, str]]:
         """The objectives that are metrics, each as (key of the space that names it, metric)."""
         key = "search.objective" if self.objectives is None else "search.objectives"
-        return [(key, metric) for metric in (self.objective, *self.further_metrics)]
+        return [(key, metric) for metric in self.metrics]
 
     def attributes(self, epoch: int) -> list[str]:
         """Return the attributes of a trial in the study that hold its values of `further` after an epoch.

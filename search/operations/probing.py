@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, check_on_images, load_data
@@ -60,7 +60,7 @@ def plan_search(
         limits = [f"limits {settings.limits}: a plan with a probe counts the configs within them"]
         return replace(forecast, notes=[*notes, *(limits if settings.limits else [])])
     data = load_data(space, execution.new_source)
-    notes += check_space(space, data, settings.trial_timeout, say, settings.metrics)
+    notes += check_space(space, data, settings.trial_timeout, say, settings.named_metrics)
     return replace(forecast, notes=notes, estimate=_probe(space, data, settings, forecast, execution, say))
 
 
@@ -97,7 +97,7 @@ def _probe(
         measured: dict[str, list[Measured]] = {}
         for name, configs in (("sampled", sampled), ("largest", [largest])):
             probes = {f"{folder}/{name}-{number}.beat": config for number, config in enumerate(configs)}
-            jobs = deque(
+            jobs: deque[tuple[str, tuple[Any, ...]]] = deque(
                 (heartbeat, (shared, config, heartbeat, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
                 for heartbeat, config in probes.items()
             )

@@ -77,7 +77,7 @@ def search(space: Space, settings: Settings, place: NewRun, execution: Execution
     storage = None if place.storage is None else check_usable(place.storage)
     view.step("reading the data")
     data = load_data(space, execution.new_source, _named_split(settings))
-    for note in check_space(space, data, settings.trial_timeout, view.message, settings.metrics):
+    for note in check_space(space, data, settings.trial_timeout, view.message, settings.named_metrics):
         view.message(note)
     facts = describe_data(data, space, settings.seed)
     for line in facts["summary"]["text"]:
@@ -160,7 +160,7 @@ def resume(
         if largest := largest_class_beside_accuracy(RunFacts(path=folder.path, study=study), "validation"):
             view.message(largest)
         if changes.changes_space or changes.max_epochs:
-            for note in check_space(space, data, settings.trial_timeout, view.message, settings.metrics):
+            for note in check_space(space, data, settings.trial_timeout, view.message, settings.named_metrics):
                 view.message(note)
         gpus = recorded_gpus(study)
         with execution.workers([space], settings.num_trials, [data], folder.shared, recorded=gpus) as (

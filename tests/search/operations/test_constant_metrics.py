@@ -79,7 +79,7 @@ def test_it_is_refused_wherever_it_decides(
 
 
 def test_as_a_further_objective_it_is_to_be_left_out() -> None:
-    several = settings_for(space(search={"objectives": ["validation_accuracy", TOP5]})).metrics
+    several = settings_for(space(search={"objectives": ["validation_accuracy", TOP5]})).named_metrics
     assert several == [("search.objectives", "validation_accuracy"), ("search.objectives", TOP5)]
     with pytest.raises(
         InputError, match=r"own.yaml: search.objectives: .* instead \(leave it out of search.objectives\)$"
