@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from winnow.reports.text.wording import NO_BASELINE
 from winnow.search.data.source import Source, check_on_images, load_data
@@ -93,11 +93,11 @@ def _probe(
         plan = plan_resources(ray, devices, settings.num_trials, packing_of(ray, space, data, settings.seed, say))
         say(f"{plan.explanation}; probing the largest config and {len(sampled)} random ones")
         shared = ray.put(data)
-        hangs = Hangs(str, limit(settings.trial_timeout, None), run_again=False)
+        hangs: Hangs[str] = Hangs(str, limit(settings.trial_timeout, None), run_again=False)
         measured: dict[str, list[Measured]] = {}
         for name, configs in (("sampled", sampled), ("largest", [largest])):
             probes = {f"{folder}/{name}-{number}.beat": config for number, config in enumerate(configs)}
-            jobs: deque[tuple[str, tuple[Any, ...]]] = deque(
+            jobs = deque(
                 (heartbeat, (shared, config, heartbeat, plan.device, plan.threads, settings.seed, PROBE_SECONDS))
                 for heartbeat, config in probes.items()
             )
