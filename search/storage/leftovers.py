@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from winnow.reports.durable import LOCK, entries, is_abandoned, is_alive, is_old, remove
-from winnow.search.storage.mps_control import quit_daemon
 from winnow.spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +131,8 @@ def sweep_temporary() -> None:
 def _quit_mps(folder: Path) -> None:
     """End the MPS daemon whose pipes are in a folder. Without them nobody could tell it to."""
     if folder.name.startswith(f"{TEMPORARY}{MPS}-"):
+        from winnow.search.storage.mps_control import quit_daemon
+
         quit_daemon(str(folder))
 
 

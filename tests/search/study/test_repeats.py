@@ -181,11 +181,11 @@ def test_every_repeat_shows_the_retrainings_of_its_config(tmp_path: Path) -> Non
     first, *others = trials_of(run, STEADY)
     for number in (first, *others):
         output = io.StringIO()
-        show_trial(known, Console(file=output, width=200), number, lambda training: f"place of {training}")
+        show_trial(known, Console(file=output, width=200), number, lambda *training: f"place of {training}")
         whose = "" if number == first else f" as the config of trial {first}"
         assert f"\nretrained{whose}, seed 7: test accuracy 81.00\u00a0%\n" in output.getvalue()
-        assert f"place of retraining-t{first}-s7\n" in output.getvalue()
-        assert f"place of trial-{number:05d}\n" in output.getvalue()
+        assert f"place of ({first}, 't{first}-s7')\n" in output.getvalue()
+        assert f"place of ({number}, None)\n" in output.getvalue()
     assert [trial_facts(known, number)["retrains"] for number in trials_of(run, LUCKY)] == [[], [], []]
 
 
