@@ -1,9 +1,9 @@
 """Creates the rows of the audit: how well the values at the rungs predict the final values, and how often a stop was wrong.
 
-The final value of a trial is its objective with the weights that it keeps: the value in the study for a completed trial, the
-value reached after the stop for an audited one. A stop is *wrong* if the trial, trained to completion, ends strictly better
-than the median of the trials that the search completed: it beats most of those that were preferred to it. A stop *missed the
-best* if the trial ends strictly better than the best of them. Stopping a trial that diverges later was right.
+The value of a trial at a rung is the one that the rung judged. Its final value is its objective with the weights that it keeps: the
+value in the study for a completed trial, the value reached after the stop for an audited one. A stop is *wrong* if the trial, trained
+to completion, ends strictly better than the median of the trials that the search completed: it beats most of those that were preferred
+to it. A stop *missed the best* if the trial ends strictly better than the best of them. Stopping a trial that diverges later was right.
 
 Only the seed and the trial number decide whether a trial is audited. The audited trials that finished, whether stopped before or
 not, are therefore a random sample of all trials, and their rank correlation has no selection bias. The correlation over all finished
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.tables.trials import audit_ends, search_epochs, status_of
+from winnow.reports.tables.trials import audit_ends, finite_values, search_epochs, status_of
 from winnow.reports.values import finite
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def audit_rows(run: RunRecords) -> list[Row]:
     inside = [trial for trial in run.study_trials if trial.number not in run.outside]
     numbers = {trial.number for trial in inside}
     searched = {trial: lines for trial, lines in search_epochs(run).items() if trial in numbers}
+    judged = {trial.number: finite_values(trial) for trial in inside}
     completed = {
         trial.number: finite(trial.values[0]) for trial in inside if status_of(trial) == "completed" and trial.values
     }
@@ -49,7 +50,7 @@ def audit_rows(run: RunRecords) -> list[Row]:
     rows = []
     for rung, epoch in enumerate(run.rungs):
         stopped_here = [trial for trial, stop in stops.items() if stop == epoch]
-        values = {trial: v for trial, lines in searched.items() if (v := _value_at(run, lines, epoch)) is not None}
+        values = {trial: by_epoch[epoch] for trial, by_epoch in judged.items() if epoch in by_epoch}
         ends = {trial: end for trial, end in {**completed, **audited}.items() if end is not None and trial in values}
         of_sample = {trial: end for trial, end in ends.items() if trial in sampled}
         rows.append(
@@ -64,10 +65,6 @@ def audit_rows(run: RunRecords) -> list[Row]:
     correlations = {f"{kind}_{which}": None for kind in ("spearman", "kendall") for which in ("sampled", "finished")}
     total = {"num_sampled": None, "num_finished": None, **correlations, "rung": None, "epoch": None}
     return [*rows, _stops(run, list(stops), audited, completed) | total]
-
-
-def _value_at(run: RunRecords, lines: Sequence[Row], epoch: int) -> float | None:
-    return next((finite(line.get(run.objective)) for line in lines if line["epoch"] == epoch), None)
 
 
 def _stops(

@@ -8,13 +8,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.helpers.ledgers import SHAPE, make_folder, report
+from benchmarks.search_quality.kept_weights import drive
+from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
 from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.run_data import RunData
 from winnow.reports.text.audit import audit_sentence
 from winnow.search.settings import settings_for
 from winnow.search.study.ledger import Ledger
+from winnow.search.study.trials import Assignment
 from winnow.spaces import catalog
 
 
@@ -78,6 +80,32 @@ def test_the_page_shows_it(run: RunData) -> None:
     page = reports.write(run.path).read_text()
     assert "2 of 4 (7 to 93 %)" in page
     assert pq.read_table(run.path / "report" / "audit.parquet").num_rows == 3
+
+
+def test_the_values_at_a_rung_are_those_that_it_judged(tmp_path: Path) -> None:
+    """They are of the weights kept until then. The epoch's own values, which no rung saw, are in another order here."""
+    space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])
+    settings = settings_for(
+        space, trials=5, audit=1.0, grace_epochs=1, sampler="random", objective="validation_loss", top=1
+    )
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    ledger.scheduler.judge = lambda *_: True
+
+    def loss(assignment: Assignment, epoch: int) -> float:
+        number = assignment.number
+        if number < 2:  # best after its first epoch
+            return 0.5 + 0.2 * number if epoch == 1 else 2.0 - 0.2 * number
+        return 0.6 + 0.2 * number - 0.1 * (epoch == 9)
+
+    drive(ledger, loss)
+    at_rung = [trial.intermediate_values[3] for trial in study_of(folder).trials]
+    assert at_rung == pytest.approx([0.5, 0.7, 1.0, 1.2, 1.4])
+    row = reports.read(folder.path).rows("audit")[1]
+    assert (row["epoch"], row["num_finished"], row["num_sampled"]) == (3, 5, 5)
+    # In the end 0.5 0.7 0.9 1.1 1.3. The own values after epoch 3 are 2.0 1.8 1.0 1.2 1.4, whose rank correlation with them is -0.6.
+    assert row["spearman_finished"] == row["spearman_sampled"] == pytest.approx(1.0)
+    assert row["kendall_finished"] == row["kendall_sampled"] == pytest.approx(1.0)
 
 
 def test_without_an_audit_the_page_says_how_to_have_one(tmp_path: Path) -> None:
