@@ -89,7 +89,8 @@ rows has no folder there.
   value at the time of the stop. The column `test_objective` of `winners` is the same metric on the test images.
 - **importance**: the result of fANOVA for the trials in which the parameter was active, without failed trials. `num_trials` is the number of
   these trials. A value that is worse than the worse quartile by more than 1.5 interquartile ranges counts as that limit, so that a loss that
-  exploded once does not decide all importances.
+  exploded once does not decide all importances. `values` says whether last values or estimates of the values after the full training are
+  explained: [decision 0043](decisions/0043-importance-of-the-end-where-rungs-tell.md).
 - **image_name**: the file of an image, or the file and the row of a table or an array. In `predictions` it belongs to a test image, in
   `validation` to a validation image. Both come from the same function. The names of the validation images are kept once in the run, since every
   trial has the same ones.

@@ -8,7 +8,8 @@ trials at a rung clearly better than their own values one rung earlier do.
 Without this condition the regression would also be used where it fails: on recorded trainings, whose learning rates span many decades
 and whose curves stay at chance, its importances are far worse than those of last values.
 
-`python -m benchmarks.search_quality.importance [--rivals]` compares both, and others, with the true importances.
+`python -m benchmarks.search_quality.importance [--rivals]` compares both, and others, with the true importances;
+docs/decisions/0043-importance-of-the-end-where-rungs-tell.md has the figures.
 """
 
 from __future__ import annotations
