@@ -123,7 +123,9 @@ def _read(path: Path, source: str) -> yaml12.Document:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise SpaceError(f"{source}: larger than {MAX_BYTES / 1e6:.0f} MB, which no space is; is this the right file?")
+            raise SpaceError(
+                f"{source}: larger than {MAX_BYTES / 1e6:.0f} MB, which no space is; is this the right file?"
+            )
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpaceError(f"{source}: not readable as YAML: not UTF-8 text (byte {error.start})") from error

@@ -1,14 +1,14 @@
 """Defines what a winner is, for the search, which needs enough of them, for retraining, which chooses among them, and for reports.
 
 A winner is a config of a completed trial with an objective. It lies in the current space and is not the baseline, with which winners
-are compared. With `repeats` several trials have the same config; it is ranked by their means, since the best of several repeats lies
-above the expected value.
+are compared. With `repeats` several trials have the same config; it is ranked by the means of those that completed, since the best of
+several repeats lies above the expected value. Repeats that early stopping ended are not in the means, which reports say.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,7 @@ def baseline_config(space: Space) -> dict[str, Any] | None:
     return space.config(space.baseline).model_dump(mode="json") if space.baseline else None
 
 
-def may_win(
-    config: dict[str, Any], baseline: dict[str, Any] | None, image_shape: ImageShape | None = None
-) -> bool:
+def may_win(config: dict[str, Any], baseline: dict[str, Any] | None, image_shape: ImageShape | None = None) -> bool:
     """Return whether a trial with this config is a winner if it completes inside the space.
 
     Args:
@@ -57,6 +55,19 @@ def by_config(
     for index, config in enumerate(configs):
         groups[identity(config, image_shape)].append(index)
     return list(groups.values())
+
+
+def representative(repeats: Sequence[int], retrained: Container[int]) -> int:
+    """Return which trial stands for all repeats of a config. It stays the same when a repeat with a lower number completes later.
+
+    Args:
+        repeats: Numbers of the completed trials with the config, ascending.
+        retrained: Numbers of the trials that stand for their configs in earlier retrainings.
+
+    Returns:
+        The index in `repeats` of the first trial that was retrained, or 0 if none was.
+    """
+    return next((index for index, number in enumerate(repeats) if number in retrained), 0)
 
 
 def mean_of_repeats(values: Sequence[float | None]) -> float | None:

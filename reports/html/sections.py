@@ -27,7 +27,7 @@ from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.queries import FRONT
-from winnow.reports.text.seeds import left_out, of_all, search_value_text, seeds_text, with_repeats
+from winnow.reports.text.seeds import left_out, of_all, of_completed, search_value_text, seeds_text, with_repeats
 from winnow.reports.text.winner_recipe import training_command, winner_config
 from winnow.reports.text.winner_words import winner_sentence, yardsticks
 from winnow.spaces.epoch_figures import OWN_METRIC, in_words, name_on_test_images
@@ -75,7 +75,8 @@ def _winner_facts(run: RunData) -> dict[str, Any] | None:
     shape, classes = data.get("image_shape"), data.get("num_classes")
     blocks = network_blocks(config, shape, classes) if shape and classes else []
     drawing = render("network.html", blocks=blocks, column=COLUMN, height=HEIGHT) if blocks else ""
-    sentence = winner_sentence(config, row["num_parameters"], None if own else row["num_epochs"])
+    num_epochs = of_completed(run, own, "num_epochs") if own else [row["num_epochs"]]
+    sentence = winner_sentence(config, row["num_parameters"], num_epochs)
     return {"sentence": sentence, "drawing": drawing, "query": "winner" if own else "best-config"}
 
 

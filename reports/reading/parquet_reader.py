@@ -72,7 +72,13 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
     },
     6: {"trials": dict.fromkeys(EXPECTED_END)},
     7: {
-        "winners": {"num_repeats": 1, "test_objective_images": None, "num_objective_seeds": 0},
+        "winners": {
+            "num_repeats": 1,
+            "num_incomplete_repeats": 0,
+            "test_objective_images": None,
+            "num_objective_seeds": 0,
+        },
+        "retrains": {"weights_epoch": None},
         "validation": {"image_name": None},
         "front": dict.fromkeys([*FRONT_METRICS, *(name for name in FRONT_TESTS if name != "test_accuracy")]),
     },

@@ -37,6 +37,12 @@ TABLES = {
                 "number of completed trials with this config; above 1 only with `search.repeats`",
                 "trials",
             ),
+            Column(
+                "num_incomplete_repeats",
+                "int",
+                "number of trials with this config that were stopped early, failed or have not ended; the means over the repeats leave them out",
+                "trials",
+            ),
             Column("test_accuracy", "float", "mean test accuracy over the seeds", "fraction", _UNTESTED),
             Column("test_accuracy_std", "float", "sample standard deviation over the seeds", "fraction", _ONE_SEED),
             Column("test_accuracy_low", "float", "lower end of its 95 % interval", "fraction", _NO_INTERVAL),
@@ -93,14 +99,14 @@ TABLES = {
             Column(
                 "search_objective",
                 "float",
-                "objective in the search; mean over the repeats of the config",
+                "objective in the search; mean over the completed repeats of the config",
                 null="a baseline that was not a trial",
             ),
             Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
             Column(
                 "search_accuracy",
                 "float",
-                "validation accuracy in the search; mean over the repeats of the config",
+                "validation accuracy in the search; mean over the completed repeats of the config",
                 "fraction",
                 "no such trial",
             ),
@@ -175,6 +181,7 @@ TABLES = {
             ),
             Column("train_loss", "float", "training loss of the last epoch", null=_UNFINISHED),
             Column("num_epochs", "int", "number of finished epochs", "epochs", "not recorded"),
+            Column("weights_epoch", "int", "epoch whose weights were tested", null="not recorded"),
             Column("wall_seconds", "float", "wall time of the training", "seconds", "not recorded"),
             Column("time", "time", "time of the test", null="not recorded"),
             Column(

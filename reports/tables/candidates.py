@@ -51,11 +51,9 @@ def incumbent(run: RunData, trials: list[Row]) -> Row | None:
     ranked = candidates(run, trials, run.winner_rows()) if _num_repeats(run) > 1 else []
     if not ranked:
         return next(iter(best_first(run, trials)), None)
-    never_began = (TrialStatus.SKIPPED, TrialStatus.INFEASIBLE)
-    same = same_config(run, trials, ranked[0]["trial"])
-    began = [row for row in same if row["in_space"] and row["status"] not in never_began]
-    repeats = [row["trial"] for row in completed_inside(began)]
-    num_others = len(began) - len(repeats)
+    number = ranked[0]["trial"]
+    repeats = [row["trial"] for row in completed_inside(same_config(run, trials, number))]
+    num_others = num_incomplete_repeats(run, trials, number)
     return ranked[0] | {"repeats": repeats, "num_repeats": len(repeats), "num_incomplete_repeats": num_others}
 
 
@@ -77,6 +75,18 @@ def same_config(run: RunFacts, trials: list[Row], number: int) -> list[Row]:
     return [row for row in trials if row["trial"] == number]
 
 
+def num_incomplete_repeats(run: RunFacts, trials: list[Row], number: int) -> int:
+    """Return how many trials inside the current space with the config of one trial began but did not complete.
+
+    Args:
+        run: The run.
+        trials: Rows of the table `trials`.
+        number: Number of the trial.
+    """
+    left_out = (TrialStatus.COMPLETED, TrialStatus.SKIPPED, TrialStatus.INFEASIBLE)
+    return sum(row["in_space"] and row["status"] not in left_out for row in same_config(run, trials, number))
+
+
 def completed_inside(trials: list[Row]) -> list[Row]:
     """Return the completed trials inside the current space that have an objective, including the baseline, by number.
 
@@ -93,14 +103,15 @@ def completed_inside(trials: list[Row]) -> list[Row]:
 def candidates(run: RunFacts, trials: list[Row], winners: list[Row]) -> list[Row]:
     """Return the trials that may be retrained as winners, from best to worst. With several objectives, they are the Pareto front.
 
-    If the search repeats configs, one trial stands for all repeats of its config, with the means of its objectives.
+    If the search repeats configs, one trial stands for all completed repeats of its config, with the means of its objectives.
 
     Args:
         run: The run.
         trials: Rows of the table `trials`.
-        winners: Rows of the table `winners`. If they include the baseline, they name its trial, and the space need not be read.
+        winners: Rows of the table `winners`. They name the trials that stand for their repeats. If they include the baseline, they
+            name its trial, and the space need not be read.
     """
-    rows = _by_config(run, _without_baseline(run, completed_inside(trials), winners))
+    rows = _by_config(run, _without_baseline(run, completed_inside(trials), winners), winners)
     sign = -1 if run.maximize else 1
     rows.sort(key=lambda row: (sign * row["objective"], row["trial"]))
     if not run.further:
@@ -120,15 +131,17 @@ def objectives_of(run: RunFacts, row: Row) -> list[float | None]:
     return [row["objective"], *(row[name] for name in run.further)]
 
 
-def _by_config(run: RunFacts, rows: list[Row]) -> list[Row]:
+def _by_config(run: RunFacts, rows: list[Row], winners: list[Row]) -> list[Row]:
     if _num_repeats(run) == 1:
         return rows
-    from winnow.spaces.winners import by_config, mean_of_repeats
+    from winnow.spaces.winners import by_config, mean_of_repeats, representative
 
-    groups = by_config(_configs(rows), _num_repeats(run), recorded_shape(run.study))
+    retrained = {row["trial"] for row in winners}
+    indices = by_config(_configs(rows), _num_repeats(run), recorded_shape(run.study))
+    groups = [[rows[index] for index in group] for group in indices]
     return [
-        rows[group[0]]
-        | {name: mean_of_repeats([rows[index][name] for index in group]) for name in ("objective", *run.further)}
+        group[representative([row["trial"] for row in group], retrained)]
+        | {name: mean_of_repeats([row[name] for row in group]) for name in ("objective", *run.further)}
         for group in groups
     ]
 

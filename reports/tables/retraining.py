@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.tables.answers import Answers, load_answers
+from winnow.reports.tables.candidates import num_incomplete_repeats
 from winnow.reports.tables.contributions import (
     NEED_PROBABILITIES,
     contributions,
@@ -53,6 +54,7 @@ def _winner_rows(run: RunRecords) -> list[Row]:
     answers = [load_answers(run.path, lines, tested in NEED_PROBABILITIES) for lines in groups]
     rows = [
         _winner_row(run, lines, [trials[number] for number in _repeats(lines[0]) if number in trials], each)
+        | {"num_incomplete_repeats": num_incomplete_repeats(run, list(trials.values()), lines[0]["trial"])}
         for lines, each in zip(groups, answers, strict=True)
     ]
     baseline = next((place for place, row in enumerate(rows) if row["baseline"]), None)
@@ -213,6 +215,7 @@ def _retrain_row(run: RunRecords, line: Row) -> Row:
         "status": line["status"],
         **{key: finite(line.get(key)) for key in numbers},
         "num_epochs": line.get("epochs"),
+        "weights_epoch": line.get("weights_epoch"),
         "time": time_of(line.get("time")),
         "keep_validation": line.get("keep_validation", False),
         "threads": line.get("threads"),

@@ -102,7 +102,9 @@ def _read(file: Path) -> pa.Table | None:
             about = opened.metadata
             unpacked = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
             if is_bomb(file, max(unpacked, about.num_rows * BYTES_PER_ROW)):
-                raise InputError(f"{file}: unpacks to {about.num_rows:,} names, which are more than real files of its size hold")
+                raise InputError(
+                    f"{file}: unpacks to {about.num_rows:,} names, which are more than real files of its size hold"
+                )
             table = opened.read(columns=["index", "image_name"])
     except (OSError, pa.ArrowException):
         return None

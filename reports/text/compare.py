@@ -262,7 +262,9 @@ def _verdict(runs: tuple[RunData, RunData], rows: tuple[Row, Row]) -> str:
     run, (first, row) = runs[0], rows
     if row["difference"] is None:
         reasons = [_untested(each) for each, of_run in zip(runs, rows, strict=True) if of_run["test_objective"] is None]
-        return f"{row['run']} - {first['run']}: the difference is unknown, because {' and '.join(dict.fromkeys(reasons))}"
+        return (
+            f"{row['run']} - {first['run']}: the difference is unknown, because {' and '.join(dict.fromkeys(reasons))}"
+        )
     text = f"{row['run']} - {first['run']}: {wording.difference_text(run, row['difference'])} of {wording.tested_name(run)}"
     if not run.maximize:
         text += ", positive if the first named is better"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from winnow.reports.text.wording import plural
+from winnow.reports.text.wording import plural, range_text
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -63,8 +63,25 @@ def _setting(key: str, value: Any) -> str:
     return f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}"
 
 
-def short_winner(row: Mapping[str, Any]) -> str:
-    """Return the config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`."""
+def short_winner(row: Mapping[str, Any], num_epochs: Sequence[int] = ()) -> str:
+    """Return the config of a row of `winners` in a few words, such as `cnn 16-64 adam 0.0045 constant batch 64, 18 epochs`.
+
+    Args:
+        row: The row.
+        num_epochs: As for `epochs_text`.
+    """
     config = json.loads(row["config"])
     words = describe({**config, "model": {**config["model"], "activation": None, "norm": None, "head": None}})
-    return f"{words}, {plural(config.get('stop_after') or config['epochs'], 'epoch')}"
+    return f"{words}, {epochs_text(config, num_epochs)}"
+
+
+def epochs_text(config: Mapping[str, Any], num_epochs: Sequence[int] = ()) -> str:
+    """Return for how many epochs a config was trained, such as `18 epochs`, or `9 to 14 of 18 epochs` if trainings ended earlier.
+
+    Args:
+        config: The complete config.
+        num_epochs: Number of finished epochs of each of its trainings. Default: all of the config.
+    """
+    planned = config.get("stop_after") or config["epochs"]
+    fewer = f"{range_text(num_epochs)} of " if num_epochs and min(num_epochs) < planned else ""
+    return f"{fewer}{plural(planned, 'epoch')}"

@@ -164,7 +164,9 @@ def _best_config(run: RunData, ranked: str) -> str:
     if best is None or "repeats" not in best:
         return f"select trial, status, objective, num_parameters, num_epochs, config from 'trials.parquet' where {SCORED} order by {ranked} limit 1"
     first, numbers = best["trial"], ", ".join(map(str, best["repeats"]))
-    of_first = ", ".join(f"max({name}) filter (where trial = {first}) as {name}" for name in ("num_parameters", "num_epochs", "config"))
+    of_first = ", ".join(
+        f"max({name}) filter (where trial = {first}) as {name}" for name in ("num_parameters", "num_epochs", "config")
+    )
     return (
         f"select {first} as trial, list_avg(list(objective order by trial)) as objective, count(*) as num_repeats, {best['num_incomplete_repeats']} as num_incomplete_repeats,\n"
         f"  {of_first}\nfrom 'trials.parquet' where trial in ({numbers})"
@@ -247,14 +249,20 @@ def _of_winners(run: RunData) -> dict[str, str]:
         ),
         "largest-class": largest,
         "largest-class-validation": of_validation,
-        "winner": "select trial, num_parameters, config from 'winners.parquet' where rank = 1",
+        "winner": (
+            "select trial, num_parameters, config,\n"
+            "  (select list(num_epochs order by seed) from 'retrains.parquet' where rank = 1 and status = 'completed') as num_epochs\n"
+            "from 'winners.parquet' where rank = 1"
+        ),
         "winners": (
             "select rank, trial, baseline, test_objective, test_objective_low, test_objective_high, test_objective_images,\n"
             "       num_seeds, num_failed, num_objective_seeds,\n"
             "  objective_gain, objective_gain_low, objective_gain_high, gain, gain_low, gain_high, search_objective, objective_gap, num_parameters, wall_seconds,\n"
-            "  test_accuracy, test_accuracy_low, test_accuracy_high, num_test_images, largest_class, num_one_class, num_repeats, config,\n"
+            "  test_accuracy, test_accuracy_low, test_accuracy_high, num_test_images, largest_class, num_one_class, num_repeats, num_incomplete_repeats, config,\n"
             f"  (select list({metric} order by seed) from 'retrains.parquet' own where {metric} is not null and own.baseline = winners.baseline\n"
-            "    and own.rank is not distinct from winners.rank) as of_seeds\n"
+            "    and own.rank is not distinct from winners.rank) as of_seeds,\n"
+            "  (select list(weights_epoch order by seed) from 'retrains.parquet' own where status = 'completed' and own.baseline = winners.baseline\n"
+            "    and own.rank is not distinct from winners.rank) as weights_epochs\n"
             "from 'winners.parquet' winners order by baseline, rank"
         ),
         "metrics": f"select rank, trial, baseline, {metrics}\nfrom 'winners.parquet' order by baseline, rank",

@@ -44,14 +44,13 @@ def of_all(row: Mapping[str, Any], of: str = OBJECTIVE) -> str:
 
 
 def search_value_text(run: RunData, row: Mapping[str, Any]) -> str:
-    """Return the objective of a config in the search, such as `97.41 %`, or `97.41 % (mean of 3 repeats)` if it ran several times.
+    """Return the objective of a config in the search, such as `97.41 %`, or `97.41 % (mean of 2 of 3 repeats)` if it ran several times.
 
     Args:
         run: The run.
         row: A row of `winners`.
     """
-    value = wording.objective_text(run, row["search_objective"])
-    return value if row["num_repeats"] == 1 else f"{value} (mean of {row['num_repeats']} repeats)"
+    return with_repeats(wording.objective_text(run, row["search_objective"]), row)
 
 
 def mean_of_repeats_text(row: Mapping[str, Any]) -> str:
@@ -79,16 +78,26 @@ def with_repeats(text: str, row: Mapping[str, Any]) -> str:
 
 
 def repeats_text(winners: Iterable[Mapping[str, Any]]) -> str:
-    """Return a sentence about the repeats of the winners in the search; empty if none was repeated.
+    """Return sentences about the repeats of the winners in the search; empty if none was repeated.
 
     Args:
         winners: Rows of `winners`.
     """
     rows = [row for row in winners if not row["baseline"]]
-    if all(row["num_repeats"] == 1 for row in rows):
+    missing = [row["num_incomplete_repeats"] for row in rows]
+    if all(row["num_repeats"] == 1 for row in rows) and not any(missing):
         return ""
-    counts = ", ".join(f"{row['num_repeats']} of winner {row['rank']}" for row in rows)
-    return f"The search ranked each config by the mean of its completed repeats: {counts}."
+    of = [f" of the {row['num_repeats'] + num}" if num else "" for row, num in zip(rows, missing, strict=True)]
+    counts = ", ".join(
+        f"{row['num_repeats']}{all_} of winner {row['rank']}" for row, all_ in zip(rows, of, strict=True)
+    )
+    text = f"The search ranked each config by the mean of its completed repeats: {counts}."
+    if any(missing):
+        text += (
+            " The others were stopped early, failed or have not ended. As the search stops the worse ones, a mean without them flatters its "
+            "config."
+        )
+    return text
 
 
 def left_out(run: RunData, winners: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -137,9 +146,25 @@ def without_value_text(run: RunData, winner: Mapping[str, Any], whose: str) -> s
 def _reasons(run: RunData, winner: Mapping[str, Any]) -> Counter[str]:
     """Count why retrainings of a config have no value of the objective on the test images."""
     tested = name_on_test_images(run.objective)
-    keys = ("rank", "trial", "baseline")
-    rows = [row for row in run.retrain_rows() if all(row[key] == winner[key] for key in keys)]
+    rows = _retrains(run, winner)
     return Counter(_reason(row) for row in rows if row["status"] != TrialStatus.COMPLETED or row[tested] is None)
+
+
+def of_completed(run: RunData, winner: Mapping[str, Any], column: str) -> list[Any]:
+    """Return the known values of a column of `retrains` for the completed retrainings of one config.
+
+    Args:
+        run: The run.
+        winner: A row of `winners`.
+        column: The column, such as `num_epochs`.
+    """
+    rows = [row for row in _retrains(run, winner) if row["status"] == TrialStatus.COMPLETED]
+    return [row[column] for row in rows if row[column] is not None]
+
+
+def _retrains(run: RunData, winner: Mapping[str, Any]) -> list[dict[str, Any]]:
+    keys = ("rank", "trial", "baseline")
+    return [row for row in run.retrain_rows() if all(row[key] == winner[key] for key in keys)]
 
 
 def _reason(row: Mapping[str, Any]) -> str:

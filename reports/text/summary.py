@@ -24,6 +24,7 @@ from winnow.reports.text.queries import FRONT
 from winnow.reports.text.seeds import (
     ACCURACY,
     left_out,
+    of_completed,
     repeats_text,
     search_value_text,
     seeds_text,
@@ -166,7 +167,7 @@ def _winner_sentences(run: RunData) -> list[str]:
     if run.objective != "validation_accuracy":
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
         facts.append(f"The test accuracy of {who} is {interval}.")
-    facts += decisions(json.loads(first["config"]), keeps)
+    facts += decisions(run, first)
     facts += _baseline_decisions(winners, keeps)
     if several := wording.choosing_text(run, winners):
         facts.append(several)
@@ -220,32 +221,36 @@ def keeps_validation(run: RunData, rank: int) -> bool:
     return bool(any(kept) if kept else (run.settings.get("retrain") or {}).get("keep_validation"))
 
 
-def decisions(config: Row, keeps: bool) -> list[str]:
+def decisions(run: RunData, winner: Row) -> list[str]:
     """Describe what chose the epoch and the learning rates of a retrained winner.
 
     Args:
-        config: Its complete config.
-        keeps: Whether the validation images were kept for the choice of the epoch; see `keeps_validation`.
+        run: The run.
+        winner: Its row of `winners`.
 
     Returns:
         Sentences in which "it" is the winner.
     """
-    if keeps:
+    config, repeats = json.loads(winner["config"]), winner["num_repeats"]
+    if keeps_validation(run, winner["rank"]):
+        epochs = of_completed(run, winner, "weights_epoch")
+        tested = f" ({'epochs' if len(set(epochs)) > 1 else 'epoch'} {wording.range_text(epochs)})" if epochs else ""
         return [
             "The validation images chose the epoch, as in the search (`keep_validation`): each seed kept the weights that the "
-            "rules of its config name."
+            f"rules of its config name{tested}."
         ]
+    searched = "the search" if repeats == 1 else f"trial {winner['trial']} (which stands for its {repeats} repeats)"
     facts = []
     if "stop_after" in config:
         facts.append(
             f"It was trained for {wording.plural(config['stop_after'], 'epoch')} of {config['epochs']}, as many as the "
-            "weights had that the search kept: retraining has no validation images to choose an epoch by."
+            f"weights had that {searched} kept: retraining has no validation images to choose an epoch by."
         )
     facts.append("An epoch has more steps than in the search, as the validation images are trained on too.")
     reductions = config["schedule"].get("reductions")
     if reductions is not None:
         when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
-        facts.append(f"Its learning rate was reduced as the plateau schedule did in the search: {when}.")
+        facts.append(f"Its learning rate was reduced as the plateau schedule did in {searched}: {when}.")
     return facts
 
 

@@ -20,7 +20,7 @@ from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import next_step
 from winnow.reports.text.one_trial import value_text
-from winnow.reports.text.seeds import left_out, of_all, repeats_text
+from winnow.reports.text.seeds import left_out, of_all, of_completed, repeats_text
 from winnow.reports.text.written_advice import written_advice
 from winnow.reports.visible import rich_text
 from winnow.spaces.epoch_figures import is_share
@@ -91,7 +91,7 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
         console.print(_fitting_winner_table(run, winners, console))
         for row in winners:
             console.print(
-                f"{_label(row):<9}{rich_text(short_winner(row))}",
+                f"{_label(row):<9}{rich_text(short_winner(row, of_completed(run, row, 'num_epochs')))}",
                 highlight=False,
                 no_wrap=True,
                 overflow="ellipsis",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from winnow.reports.facts import are_comparable, largest_class
 from winnow.reports.text import wording
-from winnow.reports.text.config_words import backbone, layer_widths
+from winnow.reports.text.config_words import backbone, epochs_text, layer_widths
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunData
@@ -39,22 +39,20 @@ OPTIMIZERS = {
 """The name of each built-in optimizer as its authors write it."""
 
 
-def winner_sentence(config: Mapping[str, Any], num_parameters: int | None, num_epochs: int | None = None) -> str:
+def winner_sentence(config: Mapping[str, Any], num_parameters: int | None, num_epochs: Sequence[int] = ()) -> str:
     """Describe a config in one sentence.
 
     Args:
         config: The complete config.
         num_parameters: Number of weights; None if it is not known.
-        num_epochs: Number of epochs that it was trained for; None for as many as the config has.
+        num_epochs: As for `epochs_text`.
 
     Returns:
         The sentence, such as "A convolutional network with 2 stages (16 and 64 filters; 272,378 weights), trained for 18 epochs with
         Adam at a learning rate of 0.0045 (constant), in batches of 64.".
     """
-    epochs = config.get("stop_after") or config["epochs"]
-    stopped = f"{num_epochs} of " if num_epochs is not None and num_epochs < epochs else ""
     return (
-        f"{_network(config['model'], num_parameters)}, trained for {stopped}{wording.plural(epochs, 'epoch')} {_trained_by(config)}, "
+        f"{_network(config['model'], num_parameters)}, trained for {epochs_text(config, num_epochs)} {_trained_by(config)}, "
         f"in batches of {config['batch_size']}."
     )
 

@@ -178,6 +178,16 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
+def range_text(values: Sequence[int]) -> str:
+    """Return the range of whole numbers, such as `9 to 14`, or `9` if all are equal.
+
+    Args:
+        values: The numbers, at least one.
+    """
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
 def objective_text(run: RunFacts, value: float | None) -> str:
     """Format a value of the objective: a fraction in percent, and a loss or a custom metric as a number.
 

@@ -109,9 +109,7 @@ def train_recipe(
         f"{summary.multiply_adds:,} multiply-adds per image, {epochs} epochs, seed {seed}"
     )
     with _torch_threads(threads or available_cpus()), _written_to(output):
-        final = fit_and_test(
-            training, data, torch_device, output, state, lambda figures: say(_line(figures, epochs))
-        )
+        final = fit_and_test(training, data, torch_device, output, state, lambda figures: say(_line(figures, epochs)))
     if final["status"] == TrialStatus.DIVERGED:
         say(f"diverged in epoch {final['epochs']}: the loss is no longer finite")
         return final

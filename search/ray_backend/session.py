@@ -220,7 +220,9 @@ def _shut_down(ray: Any) -> None:
     with held_signals():
         try:
             ray.shutdown()
-        except OSError:  # on a full disk Ray 2.60 cannot create the folder of spilled objects, which it would delete next
+        except (
+            OSError
+        ):  # on a full disk Ray 2.60 cannot create the folder of spilled objects, which it would delete next
             ray._private.worker._global_node.destroy_external_storage = lambda: None
             ray.shutdown()
         if _session.lock is not None:

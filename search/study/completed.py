@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.trial import TrialState
 
+from winnow.reports.reading.run import read_retrained
 from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.journal_file import open_study
@@ -15,13 +16,13 @@ from winnow.search.study.space_changes import History
 from winnow.spaces.fronts import front
 from winnow.spaces.shapes import recorded_shape
 from winnow.spaces.space import Space
-from winnow.spaces.winners import baseline_config, by_config, may_win, mean_of_repeats
+from winnow.spaces.winners import baseline_config, by_config, may_win, mean_of_repeats, representative
 
 
 @dataclass(frozen=True)
 class CompletedTrial:
     number: int
-    """Number of the trial; the lowest one if its config ran several times."""
+    """Number of the trial; if its config ran several times, that of the trial that stands for all."""
     config: dict[str, Any]
     value: float
     """The first objective; the mean over the repeats of the config."""
@@ -70,7 +71,8 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
     ]
     shape = recorded_shape(folder.read_study())
     groups = by_config([trial.config for trial in completed], settings.repeats, shape)
-    completed = [_as_one([completed[index] for index in group]) for group in groups]
+    retrained = {line["trial"] for line in read_retrained(folder.path)[0]}
+    completed = [_as_one([completed[index] for index in group], retrained) for group in groups]
     sign = -1 if settings.direction == "maximize" else 1
     completed.sort(key=lambda trial: (sign * trial.value, trial.number))
     winners = [trial for trial in completed if may_win(trial.config, baseline, shape)]
@@ -83,12 +85,13 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
     )
 
 
-def _as_one(repeats: Sequence[CompletedTrial]) -> CompletedTrial:
-    """Return one trial that stands for all repeats of its config: the first, with their means."""
-    first = repeats[0]
+def _as_one(repeats: Sequence[CompletedTrial], retrained: Container[int]) -> CompletedTrial:
+    """Return the trial that stands for all repeats of its config, with their means."""
+    numbers = tuple(trial.number for trial in repeats)
+    one = repeats[representative(numbers, retrained)]
     if len(repeats) == 1:
-        return first
+        return one
     value = mean_of_repeats([trial.value for trial in repeats])
     assert value is not None  # completed trials have one
     further = tuple(mean_of_repeats(each) for each in zip(*(trial.further for trial in repeats), strict=True))
-    return replace(first, value=value, further=further, repeats=tuple(trial.number for trial in repeats))
+    return replace(one, value=value, further=further, repeats=numbers)

@@ -53,7 +53,9 @@ def open_study(
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
     except Exception as error:  # Optuna believes what it reads, and a run may come from somebody else
         check_trials(folder.journal, read_trials(folder.journal)[0])  # names the line or the trial
-        raise InputError(f"{folder.journal}: damaged: Optuna cannot read it ({type(error).__name__}: {error})") from error
+        raise InputError(
+            f"{folder.journal}: damaged: Optuna cannot read it ({type(error).__name__}: {error})"
+        ) from error
     check_trials(folder.journal, study.get_trials(deepcopy=False))
     return journal, storage, study
 

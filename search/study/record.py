@@ -76,7 +76,9 @@ class Record:
         for trial in trials:
             kinds = ATTRIBUTES | ({"status": str} if trial.state.is_finished() else {})
             if wrong := [key for key, kind in kinds.items() if not isinstance(trial.user_attrs.get(key), kind)]:
-                raise InputError(f"{self.folder.journal}: damaged: trial {trial.number} has no {' and no '.join(wrong)}")
+                raise InputError(
+                    f"{self.folder.journal}: damaged: trial {trial.number} has no {' and no '.join(wrong)}"
+                )
         return trials
 
     def open_trial(self, frozen: FrozenTrial) -> OpenTrial:

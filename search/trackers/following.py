@@ -80,9 +80,7 @@ class Trackers:
 
 
 @contextmanager
-def following(
-    names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]
-) -> Iterator[Trackers]:
+def following(names: Sequence[str], folder: RunFolder, space: Space, say: Callable[[str], None]) -> Iterator[Trackers]:
     """Bring the trackers up to date with the run folder, and yield a listener that writes the events of search and retraining to them.
 
     Each tracker writes in its own thread, so a server that is slow or does not answer delays no trial and no other tracker. A

@@ -35,7 +35,7 @@ class Candidate:
         search_value: The objective in the search, the mean over repeats of the config; None if it was no trial.
         micro_batches: Number of pieces in which the search had to train each batch.
         keep_validation: Whether the validation images decide as in the search, and are not trained on.
-        repeats: Numbers of all trials with this config, if there are several; `trial` is the first of them.
+        repeats: Numbers of all completed trials with this config, if there are several; `trial` stands for them.
     """
 
     rank: int | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from winnow import reports
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording as words
 from winnow.reports.text.earlier_tests import earlier_tests_text
-from winnow.reports.text.seeds import ACCURACY, left_out, seeds_text
+from winnow.reports.text.seeds import ACCURACY, left_out, mean_of_repeats_text, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.data.foreign import shown
@@ -113,8 +112,8 @@ def _what(winner: Winner, study: dict[str, Any]) -> str:
 
 def _training(run: RunData, row: dict[str, Any]) -> str:
     """Describe the images on which a winner was retrained, and what chose its epoch and its learning rates."""
-    keeps = keeps_validation(run, row["rank"])
-    return " ".join([f"It was trained on {words.trained_images(keeps)}.", *decisions(json.loads(row["config"]), keeps)])
+    images = words.trained_images(keeps_validation(run, row["rank"]))
+    return " ".join([f"It was trained on {images}.", *decisions(run, row)])
 
 
 def _cautions(run: RunData, rows: list[dict[str, Any]]) -> list[str]:
@@ -164,9 +163,10 @@ def _figures(
         if name != name_on_test_images(run.objective)
     ]
     if row["search_accuracy"] is not None:
+        repeats = mean_of_repeats_text(row)
         lines.append(
             f"- The search measured {words.percent(row['search_accuracy'])} on its validation images"
-            + (f" (mean of {row['num_repeats']} repeats)" if row["num_repeats"] > 1 else "")
+            + (f" ({repeats})" if repeats else "")
             + "; the gap (search - test) is "
             f"{words.points(row['gap'])}."
             + (" The best of many trials tends to look better than it is." if row["gap"] > 0 else "")

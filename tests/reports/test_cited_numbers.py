@@ -198,7 +198,8 @@ def yardsticks(made: Page, rows: list[Row]) -> None:
 
 
 def winner(made: Page, rows: list[Row]) -> None:
-    assert winner_sentence(json.loads(rows[0]["config"]), rows[0]["num_parameters"]) in made.text("winner")
+    (row,) = rows
+    assert winner_sentence(json.loads(row["config"]), row["num_parameters"], row["num_epochs"]) in made.text("winner")
 
 
 def settings(made: Page, rows: list[Row]) -> None:
@@ -467,7 +468,7 @@ def test_the_trials_that_have_not_ended_and_the_best_so_far(tmp_path: Path) -> N
     (best,) = rows_of(run, "best-config")
     assert made.text("headline") == ""
     assert made.text("best-config").startswith(wording.objective_text(run, best["objective"]))
-    sentence = winner_sentence(json.loads(best["config"]), best["num_parameters"], best["num_epochs"])
+    sentence = winner_sentence(json.loads(best["config"]), best["num_parameters"], [best["num_epochs"]])
     assert sentence in made.text("best-config")
     (largest,) = rows_of(run, "largest-class")
     assert wording.percent(largest["largest_class"]) in made.text("largest-class")
@@ -480,8 +481,13 @@ def test_the_repeats_of_the_best_config_so_far(tmp_path: Path) -> None:
     text = made.text("best-config")
     value = wording.objective_text(made.run, row["objective"])
     assert (row["num_repeats"], row["num_incomplete_repeats"]) == (3, 0)
-    assert f"The search ranks the config of trial {row['trial']} first, with a validation accuracy of {value} (mean of 3 repeats)." in text
-    assert text.startswith(f"{value}validation accuracy of the config that the search ranks first (mean of 3 repeats); ")
+    assert (
+        f"The search ranks the config of trial {row['trial']} first, with a validation accuracy of {value} (mean of 3 repeats)."
+        in text
+    )
+    assert text.startswith(
+        f"{value}validation accuracy of the config that the search ranks first (mean of 3 repeats); "
+    )
     assert winner_sentence(json.loads(row["config"]), row["num_parameters"], row["num_epochs"]) in text
     assert list(uncited(made.tree)) == []
     assert not changing(made.run.table, ["trials"], {"best-config": queries(made.run)["best-config"]})
@@ -518,6 +524,21 @@ def test_the_repeats_of_a_config_in_the_search_are_told(tmp_path: Path) -> None:
     output = io.StringIO()
     show(made.run, Console(file=output, width=200))
     assert told in " ".join(output.getvalue().split())
+
+
+def test_the_epochs_that_the_validation_images_chose(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    for line in lines:
+        line |= {"keep_validation": True, "epochs": line["seed"] - 90, "weights_epoch": line["seed"] - 95}
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_tables(reports.read(folder), folder / "report")
+    made = opened(reports.read(folder))
+    assert rows_of(made.run, "winners")[0]["weights_epochs"] == [6, 7, 8]
+    assert "(epochs 6 to 8)" in made.text("winners")
+    winner(made, rows_of(made.run, "winner"))
+    assert "trained for 11 to 13 of 18 epochs" in made.text("winner")
+    assert list(uncited(made.tree)) == []
 
 
 def test_earlier_tests_and_the_first_of_all(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.helpers.tiny import schema_names, tiny_config
 from tests.models.test_registries import FAMILIES as CONFIGS
 from winnow.reports.html.network_drawing import network_blocks
-from winnow.reports.text.config_words import describe, short_winner
+from winnow.reports.text.config_words import describe, epochs_text, short_winner
 from winnow.reports.text.winner_words import FAMILIES, OPTIMIZERS, winner_sentence
 from winnow.spaces import schema
 from winnow.spaces.shapes import TRACES
@@ -41,6 +41,22 @@ def test_a_config_names_its_network_and_its_sizes(family: str) -> None:
     assert short.startswith(line)
     assert short.endswith(f", {config['epochs']} epochs")
     assert "relu" not in short
+
+
+@pytest.mark.parametrize(
+    ("config", "num_epochs", "expected"),
+    [
+        ({"epochs": 18}, [], "18 epochs"),
+        ({"epochs": 18}, [18, 18], "18 epochs"),
+        ({"epochs": 18}, [14, 9], "9 to 14 of 18 epochs"),
+        ({"epochs": 18}, [18, 9], "9 to 18 of 18 epochs"),
+        ({"epochs": 18}, [9, 9], "9 of 18 epochs"),
+        ({"epochs": 18, "stop_after": 12}, [12], "12 epochs"),
+        ({"epochs": 1}, [1], "1 epoch"),
+    ],
+)
+def test_epochs_are_those_that_were_trained(config: dict[str, Any], num_epochs: list[int], expected: str) -> None:
+    assert epochs_text(config, num_epochs) == expected
 
 
 def test_a_backbone_that_is_an_earlier_winner_is_named_by_its_file() -> None:

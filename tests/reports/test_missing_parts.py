@@ -99,7 +99,9 @@ def test_the_size_of_a_winner_is_that_of_any_seed_that_completed(whole, folder, 
     def diverge(line: Line) -> Line:
         if line["rank"] not in (1, None) or line["seed"] not in seeds:
             return line
-        return {key: value for key, value in (line | DIVERGED).items() if key not in ("num_parameters", "multiply_adds")}
+        return {
+            key: value for key, value in (line | DIVERGED).items() if key not in ("num_parameters", "multiply_adds")
+        }
 
     change_lines(folder, diverge)
     shown = search.load_run(folder)._repr_html_()

@@ -140,15 +140,16 @@ def run_command(command: str, run: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, -1.0, 1e12, 10**30, 10**400])
-def test_times_that_no_clock_gives_are_unknown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], time: float
-) -> None:
+def test_times_that_no_clock_gives_are_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str], time: float) -> None:
     run = make_run(tmp_path / "run")
     lines = [json.loads(line) for line in (run / "retrain.jsonl").read_text().splitlines()]
     earlier = [lines[2] | {"time": time}, lines[1] | {"time": 1_700_000_000}]
     epochs = (run / "epochs.jsonl").read_text().splitlines()
     epochs[0] = json.dumps(json.loads(epochs[0]) | {"time": float(min(time, 1e300))})
-    for name, written in (("retrain.jsonl", [lines[0] | {"time": time}, *lines[1:]]), ("retrain.earlier.jsonl", earlier)):
+    for name, written in (
+        ("retrain.jsonl", [lines[0] | {"time": time}, *lines[1:]]),
+        ("retrain.earlier.jsonl", earlier),
+    ):
         (run / name).write_text("".join(json.dumps(line) + "\n" for line in written))
     (run / "epochs.jsonl").write_text("\n".join(epochs) + "\n")
     assert "Besides the 11 trainings shown here, 2 earlier trainings of other" in run_command("show", run, capsys)

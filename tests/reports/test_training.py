@@ -120,9 +120,7 @@ def test_a_folder_that_is_no_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("num_classes", "shown"), [(5, False), (6, True)])
-def test_the_page_shows_the_metrics_in_which_networks_can_differ(
-    tmp_path: Path, num_classes: int, shown: bool
-) -> None:
+def test_the_page_shows_the_metrics_in_which_networks_can_differ(tmp_path: Path, num_classes: int, shown: bool) -> None:
     names = [str(number) for number in range(num_classes)]
     result = {"status": "completed", "stopped_early": False, "weights_epoch": 2, "data": {"class_names": names}}
     result |= {"num_parameters": 5, "multiply_adds": 9, "wall_seconds": 1.0, "images_per_second": 2.0, "device": "cpu"}

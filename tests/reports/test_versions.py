@@ -109,9 +109,7 @@ def test_a_front_from_before_it_had_metrics_is_read(tmp_path):
         ("validation_own_metric", "cross_entropy", None),
     ],
 )
-def test_version_6_did_not_record_the_seeds_and_images_behind_the_objective(
-    run, tmp_path, objective, loss, images
-):
+def test_version_6_did_not_record_the_seeds_and_images_behind_the_objective(run, tmp_path, objective, loss, images):
     table = pq.read_table(run.path / "report" / "winners.parquet")
     metadata = {**table.schema.metadata, b"winnow.schema_version": b"6"}
     metadata[b"winnow.provenance"] = json.dumps({"settings": {"objective": objective}}).encode()

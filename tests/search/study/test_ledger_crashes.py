@@ -37,7 +37,19 @@ def test_lines_that_winnow_does_not_write_are_skipped(tmp_path, space, changes):
         following = {**last, "phase": phase, "epoch": last["epoch"] + 1}
         for key in ("trial", "seed", "epoch"):
             lines.append({name: value for name, value in following.items() if name != key})
-        for key in ("phase", "trial", "seed", "epoch", "diverged", "last", "time", "wall_seconds", "weights_epoch", "lr", "decision"):
+        for key in (
+            "phase",
+            "trial",
+            "seed",
+            "epoch",
+            "diverged",
+            "last",
+            "time",
+            "wall_seconds",
+            "weights_epoch",
+            "lr",
+            "decision",
+        ):
             lines.append({**following, key: ["text"]})
     lines.close()
     run_to_the_end(Ledger(received, space, settings, SHAPE))

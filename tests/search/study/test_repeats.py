@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +21,7 @@ from winnow.reports.html.sections import _headline, _winner_facts
 from winnow.reports.tables.candidates import candidates, has_candidates, incumbent
 from winnow.reports.text.compare import comparison, show_comparison
 from winnow.reports.text.one_trial import show_trial, trial_facts
-from winnow.reports.text.seeds import mean_of_repeats_text
+from winnow.reports.text.seeds import mean_of_repeats_text, repeats_text, search_value_text
 from winnow.reports.text.summary import sentences
 from winnow.reports.text.winner_recipe import winner_config
 from winnow.search.settings import Settings, settings_for
@@ -28,7 +29,7 @@ from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.winners.candidates import choose_candidates
+from winnow.search.winners.candidates import Candidate, choose_candidates, seed_of
 from winnow.spaces import catalog
 from winnow.spaces.identity import identity
 from winnow.spaces.space import Space
@@ -49,21 +50,33 @@ def space_of(**changes: Any) -> Space:
     return Space.from_tree({**tree, "search": {}, "baseline": named, **changes}, "repeats.yaml")
 
 
-def searched(folder: Path, space: Space, **options: Any) -> tuple[RunFolder, Settings]:
-    """Run every config three times, without early stopping."""
+def searched(
+    folder: Path, space: Space, judge: Callable[[int, int, float], bool] | None = None, **options: Any
+) -> tuple[RunFolder, Settings]:
+    """Run every config three times, without early stopping unless `judge` says by trial, epoch and value whether a trial continues."""
     settings = settings_for(space, **{"trials": 9, "repeats": 3, "sampler": "random", "grace_epochs": 2, **options})
     run = make_folder(folder, space, settings)
     ledger = Ledger(run, space, settings, SHAPE)
+    if judge is not None:
+        ledger.scheduler.judge = judge
     left = {batch_size: list(values) for batch_size, values in VALUES.items()}
     while (assignment := ledger.ask()) is not None:
         batch_size = assignment.config["batch_size"]
         ledger.note_size(assignment.number, {"num_parameters": SIZES[batch_size], "multiply_adds": 1})
         value = left[batch_size].pop(0)
         for epoch in (1, 2):
-            ledger.record(assignment.number, report(assignment, epoch, value))
+            if not ledger.record(assignment.number, report(assignment, epoch, value)):
+                break
     ledger.close()
     assert not any(left.values())
     return run, settings
+
+
+def line_of(candidate: Candidate, settings: Settings) -> dict[str, Any]:
+    """Return the line of `retrain.jsonl` about a completed training of a candidate."""
+    about = {"rank": candidate.rank, "trial": candidate.trial, "baseline": candidate.rank is None}
+    searched = {"config": candidate.config, "search_value": candidate.search_value, **candidate.of_repeats}
+    return {**about, "seed": seed_of(settings, 0), "status": "completed", "test_accuracy": 0.5, "time": 0.0, **searched}
 
 
 def trials_of(run: RunFolder, batch_size: int) -> list[int]:
@@ -96,18 +109,71 @@ def test_each_config_is_one_candidate_and_its_lines_say_the_repeats(tmp_path: Pa
     assert (first.rank, second.rank, baseline.rank) == (1, 2, None)
     assert first.search_value == fmean(VALUES[STEADY])
     assert first.of_repeats == {"search_value": first.search_value, "repeats": trials_of(run, STEADY)}
-    about = {"trial": first.trial, "config": first.config, "status": "completed"}
-    line = {"rank": 2, "seed": 1, "baseline": False, "search_value": 0.9, **about}
-    run.retrained.write_text(json.dumps(line | {"seed": _seed(settings)}) + "\n")
+    line = line_of(first, settings) | {"rank": 2, "search_value": 0.9}
+    del line["repeats"]
+    run.retrained.write_text(json.dumps(line) + "\n")
     choose_candidates(run, space, settings)
     (kept,) = read_json_lines(run.retrained)
     assert (kept["rank"], kept["search_value"], kept["repeats"]) == (1, first.search_value, trials_of(run, STEADY))
 
 
-def _seed(settings: Settings) -> int:
-    from winnow.search.winners.candidates import seed_of
+def test_a_mean_says_how_many_repeats_it_leaves_out(tmp_path: Path) -> None:
+    """Early stopping leaves one repeat of the lucky config and of the baseline, so their means are their luckiest values."""
+    space = space_of()
+    run, settings = searched(tmp_path, space, lambda _trial, _epoch, value: value > 0.65, grace_epochs=1, top=1)
+    chosen = choose_candidates(run, space, settings.changed(retrain=settings.retrain.model_copy(update={"top": 2})))
+    run.retrained.write_text("".join(json.dumps(line_of(each, settings)) + "\n" for each in chosen))
+    known = reports.read(run.path)
+    rows = known.winner_rows()
+    assert [row["search_objective"] for row in rows] == [0.9, fmean(VALUES[STEADY]), 0.95]
+    assert [(row["num_repeats"], row["num_incomplete_repeats"]) for row in rows] == [(1, 2), (3, 0), (1, 2)]
+    assert [search_value_text(known, row).replace("\u00a0", " ") for row in rows] == [
+        "90.00 % (from 1 of 3 repeats)",
+        "80.00 % (mean of 3 repeats)",
+        "95.00 % (from 1 of 3 repeats)",
+    ]
+    told = (
+        "mean of its completed repeats: 1 of the 3 of winner 1, 3 of winner 2. The others were stopped early, failed or"
+    )
+    assert told in " ".join(sentences(known))
+    assert "repeats: 1 of the 3 of winner 1. The others" in repeats_text(rows[:1])
+    assert "The others" not in repeats_text(rows[1:])
 
-    return seed_of(settings, 0)
+
+def test_a_repeat_that_completes_later_changes_no_retraining(tmp_path: Path) -> None:
+    """Also if its number is lower, and if it would be retrained for other epochs."""
+    space = space_of()
+    settings = settings_for(space, trials=9, repeats=3, sampler="random", grace_epochs=2)
+    run = make_folder(tmp_path, space, settings)
+    ledger = Ledger(run, space, settings, SHAPE)
+    asked = [assignment for _ in range(9) if (assignment := ledger.ask()) is not None]
+    late = next(assignment for assignment in asked if assignment.config["batch_size"] == STEADY)
+    for assignment in asked:
+        if assignment is not late:
+            for epoch in (1, 2):
+                value = 0.8 if assignment.config["batch_size"] == STEADY else 0.5
+                ledger.record(assignment.number, report(assignment, epoch, value))
+    ledger.close()
+    first = choose_candidates(run, space, settings)[0]
+    *_, second_repeat, third_repeat = trials_of(run, STEADY)
+    assert (first.trial, first.repeats) == (second_repeat, (second_repeat, third_repeat))
+    run.retrained.write_text(json.dumps(line_of(first, settings)) + "\n")
+
+    ledger = Ledger(run, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        assert assignment.number == late.number < first.trial
+        for epoch in (1, 2):
+            ledger.record(assignment.number, report(assignment, epoch, 0.7, weights_epoch=1))
+    ledger.close()
+    again = choose_candidates(run, space, settings)[0]
+    assert (again.trial, again.config) == (first.trial, first.config)
+    assert again.repeats == (late.number, second_repeat, third_repeat)
+    (kept,) = read_json_lines(run.retrained)
+    assert (kept["trial"], kept["repeats"]) == (first.trial, list(again.repeats))
+    assert kept["search_value"] == again.search_value == fmean([0.7, 0.8, 0.8])
+    assert list(read_json_lines(run.retrained_earlier)) == []
+    known = reports.read(run.path)
+    assert candidates(known, known.trial_rows(), known.winner_rows())[0]["trial"] == first.trial
 
 
 def test_before_retraining_reports_are_of_the_config_that_it_takes_first(tmp_path: Path) -> None:
@@ -124,7 +190,9 @@ def test_before_retraining_reports_are_of_the_config_that_it_takes_first(tmp_pat
     assert facts is not None
     assert "200 weights" in facts["sentence"]
     assert facts["sentence"].endswith(f"in batches of {STEADY}.")
-    first = "validation accuracy of the config that the search ranks first (mean of 3 repeats); not yet retrained or tested"
+    first = (
+        "validation accuracy of the config that the search ranks first (mean of 3 repeats); not yet retrained or tested"
+    )
     assert _headline(known) == ("80.00\u00a0%", first, "best-config")
     ranked = f"The search ranks the config of trial {steady[0]} first, with a validation accuracy of 80.00\u00a0% (mean of 3 repeats)."
     assert ranked in sentences(known)
@@ -175,7 +243,14 @@ def test_every_repeat_shows_the_retrainings_of_its_config(tmp_path: Path) -> Non
     space = space_of()
     run, settings = searched(tmp_path, space)
     winner, *_ = choose_candidates(run, space, settings)
-    line = {"rank": 1, "trial": winner.trial, "seed": 7, "baseline": False, "config": winner.config, **winner.of_repeats}
+    line = {
+        "rank": 1,
+        "trial": winner.trial,
+        "seed": 7,
+        "baseline": False,
+        "config": winner.config,
+        **winner.of_repeats,
+    }
     run.retrained.write_text(json.dumps(line | {"status": "completed", "test_accuracy": 0.81}) + "\n")
     known = reports.read(run.path)
     first, *others = trials_of(run, STEADY)
@@ -193,7 +268,10 @@ def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -
     """The last map has one pixel, so flattening it is averaging it. The search counts both as repeats, and so do winners."""
     pixel = {"name": "cnn", "stages": [{"filters": 4, "pool_size": 8}]}
     plain = {**(space_of().baseline or {}), "batch_size": LUCKY, "model": {**pixel, "features": "avg"}}
-    choices = {"batch_size": {"choice": [LUCKY, STEADY]}, "model": {**pixel, "features": {"choice": ["flatten", "avg"]}}}
+    choices = {
+        "batch_size": {"choice": [LUCKY, STEADY]},
+        "model": {**pixel, "features": {"choice": ["flatten", "avg"]}},
+    }
     space = space_of(**choices, baseline={"plain": plain})
     settings = settings_for(space, trials=8, repeats=4, sampler="random", grace_epochs=2)
     run = make_folder(tmp_path, space, settings)

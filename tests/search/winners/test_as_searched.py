@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
+from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow import reports
+from winnow.reports.html.sections import overview
+from winnow.reports.tables.parquet import write_tables
 from winnow.reports.text.summary import sentences
+from winnow.reports.text.terminal import show
 from winnow.reports.text.winner_recipe import training_command
 from winnow.search.ray_backend.shared_data import Job
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
 from winnow.search.winners.as_searched import as_searched, plateau_reductions
@@ -100,6 +107,46 @@ def test_the_report_says_when_the_rate_was_reduced(tmp_path: Path) -> None:
     text = " ".join(sentences(reports.read(folder)))
     assert "trained for 12 epochs of 18" in text
     assert "reduced as the plateau schedule did in the search: after 4 and 9 epochs" in text
+
+
+def test_the_report_says_which_repeat_chose_the_epochs(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    schedule = {"name": "plateau", "factor": 0.1, "patience": 3, "warmup": 0.0, "reductions": [4, 9]}
+    change(folder, config={"schedule": schedule, "stop_after": 12})
+    run = reports.read(folder)
+    assert "as many as the weights had that the search kept:" in " ".join(sentences(run))
+    trial = run.winner_rows()[0]["trial"]
+    change(folder, repeats=[trial, 0])
+    text = " ".join(sentences(reports.read(folder)))
+    one = f"trial {trial} (which stands for its 2 repeats)"
+    assert f"as many as the weights had that {one} kept:" in text
+    assert f"reduced as the plateau schedule did in {one}: after 4 and 9 epochs" in text
+
+
+def test_the_report_says_which_epochs_were_tested(tmp_path: Path) -> None:
+    """Where validation images are kept, each seed may end after another epoch and keep the weights of another one."""
+    folder = make_run(tmp_path / "run")
+    epochs = {101: (12, 9), 102: (17, 14), 103: (15, 11)}
+    lines = list(read_json_lines(folder / "retrain.jsonl"))
+    for line in lines:
+        line |= {"keep_validation": True, "epochs": epochs[line["seed"]][0], "weights_epoch": epochs[line["seed"]][1]}
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = reports.read(folder)
+    write_tables(run, folder / "report")
+    for known in (run, reports.read(folder / "report")):
+        assert [row["weights_epoch"] for row in known.rows("retrains")][:3] == [9, 14, 11]
+        assert "kept the weights that the rules of its config name (epochs 9 to 14)." in " ".join(sentences(known))
+        assert "trained for 12 to 17 of 18 epochs" in page_text(overview(known).html)
+        output = io.StringIO()
+        show(known, Console(file=output, width=200))
+        printed = next(line for line in output.getvalue().splitlines() if line.startswith("winner 3"))
+        assert printed.endswith(", 12 to 17 of 18 epochs"), "a seed that diverged was not tested"
+    for line in lines:
+        line |= {"epochs": 18, "weights_epoch": 18}
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = reports.read(folder)
+    assert "the rules of its config name (epoch 18)." in " ".join(sentences(run))
+    assert "trained for 18 epochs" in page_text(overview(run).html)
 
 
 def test_the_baseline_is_recognised_by_what_it_trains() -> None:
