@@ -463,15 +463,16 @@ from winnow.search.trackers import following as trackers
 trackers.PATIENCE = 2.0
 folder = RunFolder(Path(sys.argv[1]))
 space = space_of(folder)
+config = space.example().model_dump(mode="json")
 with trackers.following(["wandb"], folder, space, print) as listener:
-    listener(Event("started", 0, space.baseline))
+    listener(Event("started", 0, config))
     while not (found := [child for child in psutil.Process().children() if child.name() == "wandb-core"]):
         time.sleep(0.1)
     while not list(folder.path.glob("wandb/offline-run-*/*.wandb")):
         time.sleep(0.1)
     Path(sys.argv[2]).write_text(str(found[0].pid))
     found[0].send_signal(signal.SIGSTOP)
-    listener(Event("ended", 0, space.baseline, {}, "completed"))
+    listener(Event("ended", 0, config, {}, "completed"))
 print("over", flush=True)
 """
 
