@@ -483,6 +483,7 @@ def test_wandb_that_does_not_answer_does_not_hold_the_end_of_the_process(tmp_pat
     folder = new_run(tmp_path, space, settings_for(space, trials=1))
     noted = tmp_path / "process"
     environment = {**os.environ, "WANDB_MODE": "offline"}
+    environment.pop("WANDB_SERVICE", None)  # W&B's process of earlier tests
     command = [sys.executable, "-c", STOPPED, str(folder.path), str(noted)]
     try:
         ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
