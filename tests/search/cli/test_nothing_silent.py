@@ -85,7 +85,7 @@ def test_what_a_retraining_waits_for_is_printed_before_the_first_has_ended(run, 
     monkeypatch.setattr(Execution, "workers", lambda *_, **__: nullcontext((None, plan, [SharedData(None)])))
     monkeypatch.setattr(retraining, "load_recorded", lambda *arguments: None)
     monkeypatch.setattr("winnow.search.winners.retraining.run_tasks", run_tasks)
-    done = winnow("retrain", "mine", *options)
+    done = winnow("retrain", "mine", "--data-dir", "data", *options)
     assert "waiting: Ray has 2 CPUs, 0 are free, and a training needs 1\n" in done.stdout, done.stderr
 
 
