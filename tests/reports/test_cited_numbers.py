@@ -488,7 +488,7 @@ def test_the_repeats_of_the_best_config_so_far(tmp_path: Path) -> None:
     assert text.startswith(
         f"{value}validation accuracy of the config that the search ranks first (mean of 3 repeats); "
     )
-    assert winner_sentence(json.loads(row["config"]), row["num_parameters"], row["num_epochs"]) in text
+    assert winner_sentence(json.loads(row["config"]), row["num_parameters"], [row["num_epochs"]]) in text
     assert list(uncited(made.tree)) == []
     assert not changing(made.run.table, ["trials"], {"best-config": queries(made.run)["best-config"]})
 

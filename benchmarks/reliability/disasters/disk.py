@@ -213,7 +213,7 @@ class FailingDisk(Faults):
             return None
         if not os.path.exists(path):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        self.step(writes=False)
+        self.step(writes=False, kind="delete")
         _REAL["unlink"](path)
         deleted = self._files.pop(path, _File())
 
@@ -225,8 +225,14 @@ class FailingDisk(Faults):
         return None
 
     def _rmtree(self, path: Any, *rest: Any, **more: Any) -> None:
-        if not (self.dead and self._inside(path)):
-            _REAL["rmtree"](path, *rest, **more)
+        inside = self._inside(path)
+        if self.dead and inside:
+            return
+        _REAL["rmtree"](path, *rest, **more)
+        if inside:  # a power cut does not bring it back
+            prefix = inside + os.sep
+            self._files = {path: file for path, file in self._files.items() if not path.startswith(prefix)}
+            self._changes = [change for change in self._changes if not f"{change.path}{os.sep}".startswith(prefix)]
 
     def _truncate(self, file: Any, length: int) -> None:
         path = self._inside(file)
@@ -269,7 +275,7 @@ class _Raw(io.FileIO):
         if self._disk.dead:
             return len(content)
         try:
-            is_full = self._disk.step(writes=True, appends=self._appends)
+            is_full = self._disk.step(writes=True, kind="append" if self._appends else "write")
         except (ProcessKilled, PowerCut):
             # A write that a process dies in is done in part, or not at all, or as a whole.
             self._write(content[: self._disk.part(len(content))])

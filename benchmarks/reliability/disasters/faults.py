@@ -19,6 +19,10 @@ class PowerCut(BaseException):
     """All processes die, and the disk keeps what was synced and a part of the rest."""
 
 
+STRIKES_AT = {"full": ("append", "append", ""), **dict.fromkeys(("kill", "power"), ("", "", "after append", "delete"))}
+"""The next kind of operation at which a fault strikes; empty for any. Most writes are checkpoints, but what follows a line relies on it."""
+
+
 class Faults:
     """A process that uses a disk, and the fault that will strike it.
 
@@ -38,18 +42,23 @@ class Faults:
         self._fuse: int | None = None
         self._fault = ""
         self._full_for = 0
-        self._full_at_append = False
+        self._at = self._last = ""
         self._room = 0.0
 
     # --- what a history does to it ----------------------------------------------------------------------------------------
 
-    def arm(self, fault: str, steps: int) -> None:
+    def arm(self, fault: str, steps: int, at: str | None = None) -> None:
         """Make the operation that comes after `steps` others fail: `kill`, `power`, `full`, `error`, or `read` for one that reads.
 
         With `delete`, somebody deletes the folder `to_delete` before that operation.
+
+        Args:
+            fault: The fault.
+            steps: Number of operations before it.
+            at: The kind of operation at which it strikes then. Default: a random one of `STRIKES_AT`.
         """
         self.faults, self._fuse, self._fault, self.deleted = 0, steps, fault, False
-        self._full_at_append = self._rng.random() < 0.7  # most writes are checkpoints, and the lines matter more
+        self._at = self._rng.choice(STRIKES_AT.get(fault, ("",))) if at is None else at
 
     def disarm(self) -> None:
         """No fault from here on; a disk that was full has room again."""
@@ -73,8 +82,12 @@ class Faults:
 
     # --- what the disk asks -----------------------------------------------------------------------------------------------
 
-    def step(self, writes: bool, appends: bool = False) -> bool:
+    def step(self, writes: bool, kind: str = "other") -> bool:
         """Count an operation; True if it must fail for lack of room, after a part of it.
+
+        Args:
+            writes: Whether it needs room.
+            kind: `append`, `write`, `delete` or another one, at which a fault may wait to strike (`STRIKES_AT`). Default: another one.
 
         Raises:
             ProcessKilled: The process dies.
@@ -83,10 +96,11 @@ class Faults:
         """
         if self._fuse is not None and self._fault != "read":
             self._fuse -= 1
-            waits = self._fault == "full" and self._full_at_append and not appends
-            if self._fuse < 0 and not waits:
+            now = (kind, f"after {self._last}", "")
+            if self._fuse < 0 and self._at in now:
                 self._fuse = None
                 self._blow()
+        self._last = kind
         if self._full_for and writes:
             self._full_for -= 1
             self.faults += 1

@@ -57,10 +57,13 @@ from winnow.spaces.errors import InputError
 STAGES = {"_search": ("resume",), "_extend": ("resume",), "_retrain": ("resume", "retrain")}
 """The starts of a history, and the commands that are over after each."""
 FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
-FAULTS_OF_SEARCH = (*FAULTS, "delete")
+FURTHER_FAULTS = {"_search": ("delete",), "_retrain": ("kill", "kill")}
+"""Faults of one kind of start alone. A retraining deletes its checkpoint once its line is written, and may be killed in between."""
 MOST_FAULTS = 4  # in one history
 REPORTED = 0.1
 """Share of the starts after which a report is written."""
+REPORT_OPERATIONS = 30
+"""The operations of the disk for a report, of which a few write files in Python."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class _History:
                 if not self.violations:
                     self._killed_commands()
                     self._new_process("once more", with_faults=False)
+                    self._start(self._extend)  # a worker of a killed driver may have written a checkpoint since
                     self._start(self._retrain)
                     self.violations += check_swept(self.folder)
             if not self.violations:
@@ -252,9 +256,9 @@ class _History:
     def _report(self) -> None:
         """Write the report through a fault, then once more without one. Each of its files is the old one or the new one at any time."""
         before, source = report_files(self.folder), fingerprint(self.folder.path)
-        fault, steps = self.rng.choice(FAULTS), int(2 ** self.rng.uniform(0, 5))
+        fault, steps = self.rng.choice(FAULTS), self.rng.randrange(REPORT_OPERATIONS)
         self.world.note(f"report: {fault} after {steps} operations")
-        self.disk.arm(fault, steps)
+        self.disk.arm(fault, steps, at=self.rng.choice(("", "write")))
         try:
             reports.write(self.folder.path)
         except (ProcessKilled, PowerCut) as error:
@@ -306,7 +310,8 @@ class _History:
             signal_after=rng.choice([None, None, rng.randint(1, 10)]),
             impatient=rng.choice([0.0, 0.1]),
         )
-        fault, steps = rng.choice(FAULTS_OF_SEARCH if name == "_search" else FAULTS), int(2 ** rng.uniform(0, 8.5))
+        faults = (*FAULTS, *FURTHER_FAULTS.get(name, ()))
+        fault, steps = rng.choice(faults), int(2 ** rng.uniform(0, 8.5))
         self.world.note(f"{fault} after {steps} operations")
         self.disk.arm(fault, steps)
 
