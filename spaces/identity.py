@@ -23,9 +23,38 @@ def identity(config: Section, image_shape: ImageShape | None = None) -> str:
         config: A complete config (`Config.model_dump(mode="json")`).
         image_shape: (C, H, W) of the images. Default: rules that depend on it are not applied.
     """
+    return hashlib.sha256(_as_text(_form(config, image_shape)).encode()).hexdigest()[:16]
+
+
+def same_training(config: Section, other: Section, image_shape: ImageShape | None = None) -> bool:
+    """Return whether two configs have the same identity. It is quicker than two hashes, since few pairs need the shape of the images.
+
+    Args:
+        config: A complete config.
+        other: Another one.
+        image_shape: As for `identity`.
+    """
+    forms = [_form(each, None) for each in (config, other)]
+    if _as_text(forms[0]) == _as_text(forms[1]):
+        return True
+    for form in forms:
+        form["model"] = {key: value for key, value in form["model"].items() if key not in OF_SHAPE}
+    may_be_same = image_shape is not None and _as_text(forms[0]) == _as_text(forms[1])
+    return may_be_same and identity(config, image_shape) == identity(other, image_shape)
+
+
+OF_SHAPE = ("features", "resize")
+"""The keys of a model that have no effect on images of some shapes."""
+
+
+def _form(config: Section, image_shape: ImageShape | None) -> Section:
     form = normal_form(config, image_shape)
     _drop_newer_defaults(form)
-    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:16]
+    return form
+
+
+def _as_text(form: Section) -> str:
+    return json.dumps(form, sort_keys=True)
 
 
 def normal_form(config: Section, image_shape: ImageShape | None = None) -> Section:
@@ -173,12 +202,18 @@ def _pools(stages: list[Section]) -> None:
 
 
 def _last_map_is_a_pixel(model: Section, image_shape: ImageShape) -> bool:
-    """Return whether the last feature map is a single pixel, so that flattening, averaging and the maximum are equal."""
+    """Return whether the last feature map is a single pixel, so that flattening, averaging and the maximum are equal.
+
+    A network that cannot be built for these images, as a run of somebody else may record, has none.
+    """
     from winnow.spaces.schema import Cnn, Residual
-    from winnow.spaces.shapes import trace
+    from winnow.spaces.shapes import ShapeError, trace
 
     family = Cnn if model["name"] == "cnn" else Residual
-    shapes = dict(trace(family.model_validate(model), image_shape, 1))
+    try:
+        shapes = dict(trace(family.model_validate({**model, "features": "flatten"}), image_shape, 1))
+    except ShapeError:
+        return False
     return shapes["features"] == (model["stages"][-1]["filters"],)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from winnow.spaces.identity import identity
+from winnow.spaces.identity import identity, same_training
 
 if TYPE_CHECKING:
     from winnow.spaces.shapes import ImageShape
@@ -33,7 +33,7 @@ def may_win(config: dict[str, Any], baseline: dict[str, Any] | None, image_shape
             win.
         image_shape: As for `identity`. Default: it is not known.
     """
-    return baseline is None or identity(config, image_shape) != identity(baseline, image_shape)
+    return baseline is None or not same_training(config, baseline, image_shape)
 
 
 def by_config(

@@ -161,14 +161,12 @@ def has_candidates(run: RunFacts, trials: list[Row]) -> bool:
         run: The run.
         trials: Rows of the table `trials`.
     """
-    from winnow.spaces.identity import identity
+    from winnow.spaces.identity import same_training
 
-    completed: set[str] = set()
-    shape = recorded_shape(run.study)
-    for row in completed_inside(trials):
-        completed.add(identity(json.loads(row["config"]), shape))
-        if len(completed) > 1:
-            return True
+    configs = (json.loads(row["config"]) for row in completed_inside(trials))
+    first, shape = next(configs, None), recorded_shape(run.study)
+    if first is not None and any(not same_training(config, first, shape) for config in configs):
+        return True
     return bool(candidates(run, trials, []))
 
 

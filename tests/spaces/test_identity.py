@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.helpers.tiny import CPU, figures, tiny_data
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import train
-from winnow.spaces.identity import identity, normal_form
+from winnow.spaces.identity import identity, normal_form, same_training
 from winnow.spaces.schema import Config
 
 SHAPE = (3, 8, 8)
@@ -103,12 +103,33 @@ SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+OF_ONE_PIXEL = ("flat pixel", "largest of one pixel")
+"""Cases that depend on the shape of the images."""
+
+
 @pytest.mark.parametrize("case", SAME)
 def test_what_has_no_effect_makes_no_other_config(case):
     one, other = complete(**SAME[case][0]), complete(**SAME[case][1])
     assert one != other
     assert identity(one, SHAPE) == identity(other, SHAPE)
+    assert same_training(one, other, SHAPE)
+    assert same_training(one, other) == (identity(one) == identity(other)) == (case not in OF_ONE_PIXEL)
     assert curve(one) == curve(other)
+
+
+@pytest.mark.parametrize("pair", [("avg", "max"), ("flatten", "avg"), ("flatten", "max")])
+@pytest.mark.parametrize("family", [model, residual])
+def test_the_features_of_several_pixels_differ(family, pair):
+    one, other = (complete(**family(features=features)) for features in pair)
+    assert identity(one, SHAPE) != identity(other, SHAPE)
+    assert not same_training(one, other, SHAPE)
+    assert curve(one) != curve(other)
+
+
+def test_a_network_that_cannot_be_built_has_an_identity():
+    """As in a run of somebody else."""
+    one, other = (complete(**model(stages=PIXEL * 2, features=features)) for features in ("flatten", "avg"))
+    assert identity(one, SHAPE) != identity(other, SHAPE)
 
 
 def test_a_frozen_backbone_has_one_rate():
@@ -116,7 +137,9 @@ def test_a_frozen_backbone_has_one_rate():
     one = complete(model=transfer, optimizer={"name": "adam", "lr": 0.25})
     other = complete(model={**transfer, "head_lr_factor": 1.0, "resize": 8}, optimizer={"name": "adam", "lr": 1.0})
     assert identity(one, SHAPE) == identity(other, SHAPE)
+    assert same_training(one, other, SHAPE)
     assert identity(one, (3, 16, 16)) != identity(other, (3, 16, 16))
+    assert not same_training(one, other, (3, 16, 16))
 
 
 def test_stages_recorded_before_they_could_be_separable_keep_their_identity() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -272,7 +271,12 @@ def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -
         "batch_size": {"choice": [LUCKY, STEADY]},
         "model": {**pixel, "features": {"choice": ["flatten", "avg"]}},
     }
-    space = space_of(**choices, baseline={"plain": plain})
+    spelled = {
+        f"{size} {features}": plain | {"batch_size": size, "model": {**pixel, "features": features}}
+        for size in (LUCKY, STEADY)
+        for features in ("flatten", "avg")
+    }
+    space = space_of(**choices, baseline={"plain": plain}, start_from=spelled)
     settings = settings_for(space, trials=8, repeats=4, sampler="random", grace_epochs=2)
     run = make_folder(tmp_path, space, settings)
     run.study.write_text(yaml.safe_dump(run.read_study() | {"data": {"image_shape": list(SHAPE)}}))
@@ -283,8 +287,9 @@ def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -
     assert ledger.goal.num_wanted == 2, "of three winners, the config of one has completed"
     ledger.close()
     known = reports.read(run.path)
-    spellings = Counter((config["batch_size"], config["model"]["features"]) for config in _configs(known))
-    assert spellings.keys() == {(size, features) for size in (LUCKY, STEADY) for features in ("flatten", "avg")}
+    configs = [json.loads(row["config"]) for row in known.trial_rows()]
+    spellings = {f"{config['batch_size']} {config['model']['features']}" for config in configs}
+    assert spellings == spelled.keys()
     steady = tuple(trials_of(run, STEADY))
     assert len(steady) == 4
     completed = completed_trials(run, space, settings)
@@ -294,10 +299,6 @@ def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -
     assert [row["trial"] for row in candidates(known, known.trial_rows(), [])] == [steady[0]]
     only_baseline = [row for row in known.trial_rows() if row["trial"] not in steady]
     assert not has_candidates(known, only_baseline)
-
-
-def _configs(run: reports.RunData) -> list[dict[str, Any]]:
-    return [json.loads(row["config"]) for row in run.trial_rows()]
 
 
 def test_the_front_shows_means(tmp_path: Path) -> None:
