@@ -92,8 +92,9 @@ def test_early_stopping_and_best_weights(rule: str, tmp_path: Path) -> None:
     assert assert_exact(config, tmp_path) < 40
 
 
-def test_retraining(tmp_path: Path) -> None:
-    assert_exact(tiny_config(), tmp_path, use="retrain")
+@pytest.mark.parametrize("averaging", [None, {"name": "ema", "every": 3}])
+def test_retraining(averaging: dict[str, Any] | None, tmp_path: Path) -> None:
+    assert_exact(tiny_config(averaging=averaging), tmp_path, use="retrain")
 
 
 def test_a_training_that_ended_does_not_go_on() -> None:
