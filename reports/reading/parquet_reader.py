@@ -217,7 +217,7 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
     missing = []
     for name in TABLES:
         file = folder / f"{name}.parquet"
-        if file.is_file():
+        if is_present(file):
             if name not in later:
                 tables[name] = read_table(file)
         else:

@@ -106,7 +106,7 @@ def _read(file: Path) -> pa.Table | None:
                     f"{file}: unpacks to {about.num_rows:,} names, which are more than real files of its size hold"
                 )
             table = opened.read(columns=["index", "image_name"])
-    except (OSError, pa.ArrowException):
+    except (OSError, KeyError, pa.ArrowException):  # KeyError: a column is missing
         return None
     if table.column_names != ["index", "image_name"] or table.schema.field("index").type != pa.int64():
         return None
