@@ -298,7 +298,7 @@ def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) 
     curve = [{**about, "epoch": epoch, "train_loss": 1 / epoch} for epoch in (1, 2)]
     status = "diverged" if accuracy is None else "completed"
     result = {"rank": None if trial < 0 else 1, "trial": trial, "seed": seed, "baseline": trial < 0, "config": config}
-    result |= {"status": status} | ({} if accuracy is None else tested(accuracy))
+    result |= {"status": status} | ({} if accuracy is None else figures_of_test(accuracy))
     for path, lines in ((folder.epochs, curve), (folder.retrained, [result])):
         file = JsonLines(path)
         for line in lines:
@@ -307,7 +307,7 @@ def retrained(folder: RunFolder, trial: int, seed: int, accuracy: float | None) 
     return Event("retrained", trial, config, {"result": result, "curve": curve}, status)
 
 
-def tested(accuracy: float) -> Record:
+def figures_of_test(accuracy: float) -> Record:
     """The figures on the test images; an own metric was not defined."""
     return {"test_accuracy": accuracy, "test_loss": 0.1, "test_auroc": accuracy / 2, "test_own_metric": None}
 
