@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from winnow.search.ray_backend.silence import EPOCHS_OF_SILENCE, NOTHING_MEASURED, SHORTEST_DEFAULT
 from winnow.search.storage.write_guard import WriteGuard
+from winnow.search.study.journal_file import GroupedJournal
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.record import Record
 
@@ -31,6 +32,12 @@ def _write_on(self: WriteGuard, path: Path) -> AbstractContextManager[None]:
 
 
 _appending = WriteGuard.appending
+
+
+@contextmanager
+def _written_on() -> Iterator[None]:
+    with patch.object(WriteGuard, "appending", _write_on), patch.object(GroupedJournal, "drop", _nothing):
+        yield
 
 
 def _limit_without_floor(trial_timeout: float | None, longest_epoch: float | None) -> float:
@@ -74,7 +81,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no fsync of weights": nullcontext,
     "study before line": lambda: patch.object(Record, "commit", _commit_study_first),
     "no cut after a failed write": lambda: patch("winnow.search.storage.write_guard.WriteGuard.appending", _no_cut),
-    "written on after a failed write": lambda: patch.object(WriteGuard, "appending", _write_on),
+    "written on after a failed write": _written_on,
     "no cut of a torn journal": lambda: patch("winnow.search.study.journal_file.repair_journal", _nothing),
     "no fsync of the folder": lambda: patch.multiple(
         "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
