@@ -76,6 +76,10 @@ _record = Ledger.record
 IGNORED_FSYNC = {"no fsync of epochs": "epochs.jsonl", "no fsync of weights": ".pt."}
 """Bugs that the disk itself plays: the fsync of files whose names hold this is not called."""
 
+STRUCK_BY = dict.fromkeys(("no cut after a failed write", "written on after a failed write"), "full")
+STRUCK_BY["checkpoints of retrainings stay"] = "kill"
+"""Bugs that only one kind of fault brings to light, which is then the only one in their histories."""
+
 BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "no fsync of epochs": nullcontext,
     "no fsync of weights": nullcontext,

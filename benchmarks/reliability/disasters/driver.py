@@ -169,7 +169,7 @@ class _Loop:
                     raise Wrong("all workers hang, and nobody notices")
                 continue
             # A step of Tune's may hold several reports before it asks whether to stop.
-            for _ in range(self.world.rng.randint(1, 3)):
+            for _ in range(self.world.rng.randint(1, 6)):
                 if ready := self._ready():
                     self._advance(self.world.rng.choice(ready))
         for worker in self.active:

@@ -128,7 +128,7 @@ class Faults:
     def _blow(self) -> None:
         if self._fault == "full":
             # For a moment, or for as long as this start lasts.
-            self._full_for = self._rng.choice((1, 1, 2, 3, 10, 10**9))
+            self._full_for = self._rng.choice((1, 2, 2, 3, 10, 10**9))
             self._room = self._rng.random()
             return
         if self._fault == "delete":

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import yaml
 from rich.console import Console
 
-from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC
+from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC, STRUCK_BY
 from benchmarks.reliability.disasters.disk import FailingDisk
 from benchmarks.reliability.disasters.driver import Troubles, World, Wrong, simulated_backend
 from benchmarks.reliability.disasters.faults import PowerCut, ProcessKilled
@@ -109,7 +109,7 @@ def simulate(seed: int, bug: str | None = None) -> Result:
     load, dump = partial(yaml.load, Loader=yaml.CSafeLoader), partial(yaml.dump, Dumper=yaml.CSafeDumper)
     put_in = BUGS[bug]() if bug else nullcontext()
     with _one_collection(), patch("yaml.safe_load", load), patch("yaml.safe_dump", dump), put_in:
-        return _History(seed, None if bug is None else IGNORED_FSYNC.get(bug)).run()
+        return _History(seed, bug).run()
 
 
 class _Watch(View):
@@ -124,12 +124,13 @@ class _Watch(View):
 
 
 class _History:
-    def __init__(self, seed: int, ignored_fsync: str | None) -> None:
+    def __init__(self, seed: int, bug: str | None) -> None:
+        self.only = STRUCK_BY.get(bug or "")
         self.rng = random.Random(f"history {seed}")
         self.number = seed % SCENARIOS
         self.scenario = scenario(self.number)
         self.root = Path(tempfile.mkdtemp(prefix="winnow-disasters-", dir=_memory()))
-        self.disk = FailingDisk(self.root, self.rng, ignored_fsync)
+        self.disk = FailingDisk(self.root, self.rng, IGNORED_FSYNC.get(bug or ""))
         self.disk.to_delete = self.folder.path
         self.temporary = self.root / "tmp"
         self.temporary.mkdir()
@@ -272,7 +273,11 @@ class _History:
         self.disk.revive()
         self.disk.disarm()
         during, is_same = report_files(self.folder), fingerprint(self.folder.path) == source
-        reports.write(self.folder.path)
+        try:
+            reports.write(self.folder.path)
+        except InputError as error:
+            self.violations.append(f"a report is refused without a fault: {error}")
+            return
         # A power cut may take back what a failed write has left in the run. The next report is then another.
         self.violations += check_report(before, during if is_same else {}, report_files(self.folder))
 
@@ -310,7 +315,7 @@ class _History:
             signal_after=rng.choice([None, None, rng.randint(1, 10)]),
             impatient=rng.choice([0.0, 0.1]),
         )
-        faults = (*FAULTS, *FURTHER_FAULTS.get(name, ()))
+        faults = (self.only,) if self.only else (*FAULTS, *FURTHER_FAULTS.get(name, ()))
         fault, steps = rng.choice(faults), int(2 ** rng.uniform(0, 8.5))
         self.world.note(f"{fault} after {steps} operations")
         self.disk.arm(fault, steps)
