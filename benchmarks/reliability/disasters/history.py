@@ -60,7 +60,7 @@ FAULTS = ("kill", "kill", "power", "power", "full", "full", "error", "read")
 FURTHER_FAULTS = {"_search": ("delete",), "_retrain": ("kill", "kill")}
 """Faults of one kind of start alone. A retraining deletes its checkpoint once its line is written, and may be killed in between."""
 MOST_FAULTS = 4  # in one history
-REPORTED = 0.1
+REPORTED = 0.05
 """Share of the starts after which a report is written."""
 REPORT_OPERATIONS = 30
 """The operations of the disk for a report, of which a few write files in Python."""

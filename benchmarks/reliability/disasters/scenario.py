@@ -38,7 +38,7 @@ def scenario(number: int) -> Scenario:
     space = Space.from_tree(SPACE, source="simulated.yaml")
     settings = settings_for(
         space,
-        trials=rng.randint(3, 7),
+        trials=rng.randint(3, 6),
         sampler=rng.choice(["random", "random", "tpe", "qmc", "forecast"]),
         seed=number,
         grace_epochs=rng.choice([1, 2]),
