@@ -49,7 +49,7 @@ LAYERS = {  # package -> what it may import, besides itself
         "models",
     ),
     "search.views": ("search.study", "reports"),
-    "search.trackers": ("search.study", "search.storage", "search.optional", "spaces", "reports"),
+    "search.trackers": ("search.study", "search.resources", "search.storage", "search.optional", "spaces", "reports"),
     "search.winners": (
         "search.status",
         "search.ray_backend",

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import psutil
 
+from winnow.search.resources.child_processes import child_processes
+
 SERVERS = ("raylet", "gcs_server")
 SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
 EXIT_CODE = 1
@@ -47,7 +49,7 @@ def ending_with_ray(advice: str, seconds: float = 0.05) -> Iterator[None]:
 
 def own_servers() -> list[psutil.Process]:
     """Return Ray's servers that this process started."""
-    return [child for child in psutil.Process().children() if child.name() in SERVERS]
+    return child_processes(SERVERS)
 
 
 def _is_dead(server: psutil.Process) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from winnow.search.optional import require
+from winnow.search.resources.child_processes import child_processes
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.trackers.base import Record, figures
 from winnow.spaces.errors import InputError
@@ -93,10 +94,9 @@ class WandB:
         """
         if self._wandb.run is not None:
             return
-        for child in psutil.Process().children():
-            with suppress(psutil.Error):
-                if child.name() == SERVICE:
-                    child.kill()
+        for process in child_processes([SERVICE]):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         # Afterwards W&B no longer waits at the end. In a thread, since nothing promises that this returns.
         thread = threading.Thread(target=self._teardown, daemon=True, name="teardown of wandb")
         thread.start()

@@ -17,6 +17,7 @@ import pytest
 from benchmarks.reliability.processes import workers
 from tests.conftest import REPOSITORY
 from winnow.reports.reading.journal import read_trials
+from winnow.search.resources.child_processes import child_processes
 from winnow.search.storage.json_lines import read_json_lines
 
 searches: list[subprocess.Popen[str]] = []
@@ -197,7 +198,7 @@ def test_a_slow_trial_is_not_killed(tmp_path):
 def test_a_ray_that_dies_ends_the_search_with_what_to_type(tmp_path, server):
     search = start(tmp_path, hangs="false", seconds=1.0, trials=4, timeout=600)
     wait_for_epochs(tmp_path, 1)
-    next(child for child in psutil.Process(search.pid).children() if child.name() == server).kill()
+    child_processes([server], search.pid)[0].kill()
     output, _ = search.communicate(timeout=60)
     assert search.returncode == 1, output
     assert output.splitlines()[-1] == (

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
 from tests.helpers.nodes import ENVIRONMENT, Nodes, bare_python, free_port
 from tests.search.storage.test_storage import install_shelf
+from winnow.search.resources.child_processes import child_processes
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.provenance import versions
 
@@ -292,8 +292,7 @@ def test_a_search_whose_head_dies_is_continued_on_another_ray(tmp_path, dies):
         if dies == "head":
             nodes.remove("head")
         else:
-            head = psutil.Process(nodes.processes["head"].pid)
-            next(child for child in head.children(recursive=True) if child.name() == dies).kill()
+            child_processes([dies], nodes.processes["head"].pid, recursive=True)[0].kill()
         output, errors = process.communicate(timeout=200)
     finally:
         nodes.stop()

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,10 +20,12 @@ from winnow.search.training.heartbeat import beat, beating
 
 def test_a_local_ray_starts_no_process_that_only_waits(shared_ray):
     """The session of these tests is one of `ray_session`."""
-    children = psutil.Process().children(recursive=True)
-    started = [Path(part).name for child in children for part in child.cmdline()[:4]]
-    assert {"gcs_server", "raylet"} <= set(started)
-    assert not {"dashboard.py", "monitor.py", "log_monitor.py"} & set(started)
+    started = set()
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            started.update(Path(part).name for part in child.cmdline()[:4])
+    assert {"gcs_server", "raylet"} <= started
+    assert not {"dashboard.py", "monitor.py", "log_monitor.py"} & started
 
 
 def task(spoils: bool) -> int:
