@@ -16,8 +16,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from winnow.reports import write_training
 from winnow.reports.durable import make_folder
 from winnow.reports.tables.reference import RESULTS, training_name, write_table
@@ -29,7 +27,8 @@ from winnow.search.ray_backend.tasks import Hangs, run_tasks
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.clock import now
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
-from winnow.search.storage.run_folder import RunFolder
+from winnow.search.storage.leftovers import sweep_heartbeats
+from winnow.search.storage.run_folder import locked_folder
 from winnow.search.training.errors import STORAGE_FAILED, Failed, StorageFailed, failure, storage_errors
 from winnow.search.training.heartbeat import beating
 from winnow.search.views.view import View
@@ -82,8 +81,9 @@ def bench_recipes(
     execution, view = execution.connected(), execution.view
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
     _make_folder(output)
-    with RunFolder(output).locked():
+    with locked_folder(output):
         with _written_to(output):
+            sweep_heartbeats(output)
             todo = _todo(recipes, seeds, output)
             if not todo:
                 return write_table(output), 0
@@ -143,7 +143,7 @@ def _bench_one(data: ImageData, training: TrainingJob, folder: str, device: str,
 
 def _heartbeat(folder: Path) -> str:
     """Return the file that shows that a training is alive. It is beside the folder, which the training makes."""
-    return str(folder.with_name(f".trial-{folder.name}.beat"))  # swept as the file of a trial is
+    return str(folder.with_name(f".trial-{folder.name}.beat"))  # a name of `sweep_heartbeats`
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def _make_folder(output: Path) -> None:
 
 def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
     """Return the trainings that have no result yet, starting with the first seed of every recipe."""
-    from winnow.search.operations.training import TrainingJob
+    from winnow.search.operations.training import TrainingJob, check_recorded_config
 
     done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
     jobs: list[_Job] = []
@@ -177,7 +177,7 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
             require_recipe(space)
             config = space.example()
             folder = output / training_name(space.name, seed)
-            _refuse_other_config(folder, config.model_dump(mode="json"))
+            check_recorded_config(folder, config)
             if (space.name, seed) in done:
                 continue
             loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
@@ -210,15 +210,6 @@ def _line(job: _Job, result: dict[str, Any]) -> dict[str, Any]:
 def _counts(line: dict[str, Any]) -> bool:
     """Return whether a training ended properly. A failed one is run again."""
     return line.get("status") in (TrialStatus.COMPLETED, TrialStatus.DIVERGED)
-
-
-def _refuse_other_config(folder: Path, config: dict[str, Any]) -> None:
-    file = folder / "config.yaml"
-    if file.exists() and yaml.safe_load(file.read_text(encoding="utf-8")) != config:
-        raise InputError(
-            f"{folder}: holds a training of another config (see its config.yaml); choose another --output, "
-            "or give the same --set as before"
-        )
 
 
 def _read_data(recipes: dict[str, Space], keys: dict[str, str], source: Source, view: View) -> dict[str, ImageData]:

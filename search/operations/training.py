@@ -34,14 +34,18 @@ from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.device_data import DeviceData
-from winnow.search.training.errors import StorageFailed, storage_errors
+from winnow.search.training.errors import StorageFailed, headline, storage_errors
 from winnow.search.training.final_test import evaluate_test_set
 from winnow.search.training.loop import train, weights_of
+from winnow.spaces.encoding import complete_config, first_difference
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import read_plain
+from winnow.spaces.grammar.problems import show_path, show_value
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 
+CONFIG = "config.yaml"
 RESULT = "result.json"
 """File with the final figures. A training whose folder has none is not complete, whatever its checkpoint says: it was not tested."""
 
@@ -294,6 +298,7 @@ def _prepare(output: Path | None, resume: bool, training: TrainingJob) -> dict[s
         raise InputError(f"{error}; to train from the beginning, remove the file or choose another --output") from error
     if resume:
         _check_same(checkpoint, state, training)
+        check_recorded_config(output, training.config, may_go_on=True)
     if (output / RESULT).exists() and (state["stopped"] or state["epoch"] >= training.config.last_epoch):
         raise InputError(
             f"{output}: holds a training that is complete, so there is nothing to resume; choose another --output"
@@ -322,6 +327,39 @@ def _check_same(checkpoint: Path, state: dict[str, Any], training: TrainingJob) 
     raise InputError(f"{checkpoint}: this training {problem}")
 
 
+def check_recorded_config(folder: Path, config: Config, may_go_on: bool = False) -> None:
+    """Check that the training in a folder, if there is one, has a config.
+
+    Args:
+        folder: Folder of the training, which need not exist.
+        config: The config.
+        may_go_on: Whether the number of epochs and the location of the images may differ. Default: no.
+
+    Raises:
+        InputError: It has another config; the message names the first key that differs.
+    """
+    file = folder / CONFIG
+    if not file.exists():
+        return
+    try:
+        recorded = complete_config(read_plain(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{file}: cannot be read ({headline(error)}), so nobody knows what was trained in this folder; choose another --output"
+        ) from None
+    given = config.model_dump(mode="json")
+    if may_go_on:
+        recorded |= {key: given.get(key) for key in ("epochs", "stop_after")}
+        recorded["data"]["path"] = given["data"]["path"]
+    difference = first_difference(recorded, given)
+    if difference is not None:
+        path, before, now = difference
+        raise InputError(
+            f"{file}: the training in this folder has {show_path(path)} {show_value(before)}, not {show_value(now)}; "
+            "give the same recipe and --set as before, or choose another --output"
+        )
+
+
 def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | None:
     """Open the file of epochs, which is emptied unless the training continues."""
     if output is None:
@@ -331,7 +369,7 @@ def _open_lines(output: Path | None, config: Config, keep: bool) -> JsonLines | 
     (output / RESULT).unlink(missing_ok=True)  # it may be of fewer epochs
     if not keep:
         (output / "epochs.jsonl").unlink(missing_ok=True)
-    write_text(output / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(output / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     return JsonLines(output / "epochs.jsonl")
 
 

@@ -47,8 +47,10 @@ def serve(config: dict[str, Any]) -> None:
     from ray import train
     from ray.train.torch import get_device
 
+    from winnow.search.ray_backend.lean_imports import prepare_imports
     from winnow.search.training.ranks import Rank
 
+    prepare_imports()
     torch.set_num_threads(config["threads"])
     context = train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())

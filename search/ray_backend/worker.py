@@ -110,9 +110,6 @@ def _release_shared(job: Job) -> None:
 def _epochs(
     data: ImageData, team: Team | None, assignment: Assignment, job: Job
 ) -> Generator[dict[str, Any], None, None]:
-    from winnow.search.ray_backend.lean_imports import prepare_imports
-
-    prepare_imports()
     from winnow.models import summarize
     from winnow.search.training.checkpoint import CorruptCheckpoint, Interval, load, save
     from winnow.search.training.device_data import DeviceData

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # `.trial-00007.pt.1a2b3c4d`: the end is random, since processes on two nodes may have the same id.
 OF_WORKER = re.compile(r"\..+\.(pt|npz|log|beat)\.[0-9a-f]{8}")
-HEARTBEAT = re.compile(r"\.(trial|retraining)-.+\.beat")
+OF_HEARTBEAT = re.compile(r"\.{1,2}(trial|retraining)-.+\.beat(\.[0-9a-f]{8})?")  # two dots: while it is written
 NEW_RUN = re.compile(r"\..+\.(\d+)-\d+")  # a run folder that process 4711 was creating: `.digits.4711-140234`
 PROBE = re.compile(r"\.{1,2}winnow-probe-.+")  # two dots: a test file that was being written
 TEMPORARY = "winnow-"
@@ -53,7 +53,18 @@ def sweep_folder(folder: Path) -> None:
         folder: The folder, which need not exist. The folders in it are not searched.
     """
     for entry in entries(folder):
-        if any(kind.fullmatch(entry.name) for kind in (OF_WORKER, HEARTBEAT, PROBE)) or is_abandoned(entry):
+        if any(kind.fullmatch(entry.name) for kind in (OF_WORKER, OF_HEARTBEAT, PROBE)) or is_abandoned(entry):
+            remove(entry)
+
+
+def sweep_heartbeats(folder: Path) -> None:
+    """Delete the heartbeats of killed workers. The folder may be anyone's, and nothing else in it is touched.
+
+    Args:
+        folder: The folder, which need not exist.
+    """
+    for entry in entries(folder):
+        if OF_HEARTBEAT.fullmatch(entry.name):
             remove(entry)
 
 

@@ -115,29 +115,39 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the run for one driver. The operating system releases the lock when the process ends for any reason."""
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-            # A killed driver may have created names that are not on the disk yet; later writes depend on them.
-            for folder in (self.path, self.path.resolve().parent):
-                sync_folder(folder)
-        except Timeout:
-            raise InputError(
-                f"{self.path}: another winnow process is working on this run; wait for it, or stop it"
-            ) from None
-        except OSError as error:
-            lock.release()
-            raise InputError(
-                f"{self.path}: cannot write here ({error.strerror}); a run needs a writable folder"
-            ) from error
-        try:
+        """Lock the run for one driver, as `locked_folder` does, and delete what killed drivers and workers left in it."""
+        with locked_folder(self.path):
             sweep_run(self.path, storage.local_path(self.shared))
             yield
-        finally:
-            lock.release()
+
+
+@contextmanager
+def locked_folder(path: Path) -> Iterator[None]:
+    """Lock a folder for one process. The operating system releases the lock when the process ends for any reason.
+
+    Args:
+        path: The folder, which exists.
+
+    Raises:
+        InputError: Another process has locked it, or it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+        # A killed driver may have created names that are not on the disk yet; later writes depend on them.
+        for folder in (path, path.resolve().parent):
+            sync_folder(folder)
+    except Timeout:
+        raise InputError(f"{path}: another winnow process is working on this run; wait for it, or stop it") from None
+    except OSError as error:
+        lock.release()
+        raise InputError(f"{path}: cannot write here ({error.strerror}); a run needs a writable folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def trial_name(number: int) -> str:

@@ -266,9 +266,6 @@ def _train_and_test(
     data: ImageData, team: Team | None, candidate: Candidate, seed: int, job: Job, predictions: str, stem: str
 ) -> Generator[dict[str, Any], None, None]:
     """Yield the line of each epoch, and at the end the figures that `retrain.jsonl` records."""
-    from winnow.search.ray_backend.lean_imports import prepare_imports
-
-    prepare_imports()
     from winnow.models import summarize
     from winnow.search.training.checkpoint import Interval, save
     from winnow.search.training.device_data import DeviceData

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -242,6 +243,21 @@ def test_the_result_of_fewer_epochs_is_not_that_of_more(tmp_path, winnow, full_a
     assert not (tmp_path / "out" / "result.json").exists()
     assert winnow(*more).returncode == 0
     assert figures(tmp_path / "out")["epochs"] == 2
+
+
+def test_only_the_training_that_was_begun_is_resumed(tmp_path, winnow, refused):
+    """Its epochs would stand beside those of another config. More epochs, and images that moved, are no other training."""
+    assert winnow("train", *RECIPE, "--set", "epochs=1", "--output", "out").returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    other = ("train", *RECIPE, "--set", "epochs=2", "--set", "optimizer.lr=0.0125", "--output", "out", "--resume")
+    message = refused(*other)
+    assert re.search(
+        r"out.config\.yaml: the training in this folder has optimizer\.lr \S+, not 0\.0125; give the same", message
+    )
+    (tmp_path / "out" / "config.yaml").write_text("epochs: [1")
+    assert "config.yaml: cannot be read (" in refused(*other)
+    (tmp_path / "out" / "config.yaml").write_bytes(before[tmp_path / "out" / "config.yaml"])
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 def figures(folder: Path) -> dict[str, Any]:

@@ -160,6 +160,18 @@ def test_a_full_disk_is_told_in_one_message(
         reproduction.bench_recipes(["cifar100-a1"], [], seeds=1, output=tmp_path, execution=execution)
 
 
+def test_only_heartbeats_are_deleted_in_the_folder_of_the_user(tmp_path: Path) -> None:
+    """`--output .` may hold anything, also files with names like those of temporary files."""
+    left = [".trial-cifar100-a1-s0.beat", "..trial-cifar100-a1-s0.beat.1a2b3c4d"]
+    theirs = [".notes.2026", ".venv.311", ".a.pt.1a2b3c4d", ".winnow-probe-mine", "checkpoints/.b.pt.1a2b3c4d"]
+    (tmp_path / "checkpoints").mkdir()
+    for name in [*left, *theirs]:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        bench("cinic10-b1", "--set", f"data.path={tmp_path / 'nowhere'}", "--output", str(tmp_path))
+    assert [name for name in [*left, *theirs] if (tmp_path / name).exists()] == theirs
+
+
 @pytest.mark.parametrize(("lr", "status"), [(0.01, "completed"), (1e38, "diverged")])
 def test_a_training_that_was_not_tested_is_only_tested(tmp_path: Path, lr: float, status: str) -> None:
     """Its worker died after the last epoch, or the disk was full."""
@@ -275,7 +287,10 @@ def test_runs_skips_goes_on_and_reports(tmp_path: Path, capsys: pytest.CaptureFi
     figures = {line["recipe"]: line["test_accuracy"] for line in lines}
     assert results(output) == figures
 
-    with pytest.raises(InputError, match="another config"):
+    with pytest.raises(
+        InputError,
+        match=r"has optimizer.lr 0.001, not 0.5; give the same recipe and --set as before, or choose another --output",
+    ):
         bench(*arguments, "--set", "optimizer.lr=0.5")
     capsys.readouterr()
 
