@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import RESULTS
 from winnow import reports
+from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.settings import settings_for
 from winnow.search.storage.provenance import hardware, versions
 from winnow.search.storage.run_folder import create
@@ -62,7 +63,8 @@ def search(folder: Path, sampler: str, seed: int) -> dict[str, int]:
     adam = "optimizer={choice: {adam: {lr: {log: [0.001, 0.1]}}}}"
     space = catalog.load("digits", [f"epochs={EPOCHS}", "weights=lowest_validation_loss", adam])
     settings = settings_for(space, trials=TRIALS, sampler=sampler, objective="validation_loss", seed=seed)
-    about = {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}}
+    facts = describe_data(load_data(space, Source(Path("data"))), space, seed)
+    about = {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": facts}
     run = create(folder, None, f"{sampler}-{seed}", about)
     drive(Ledger(run, space, settings, SHAPE), loss_at)
     counts = dict.fromkeys(("better", "better_completed", "worse", "worse_completed"), 0)

@@ -24,7 +24,7 @@ import torch
 
 from benchmarks import RESULTS
 from winnow.search.data.image_data import ImageData
-from winnow.search.data.source import Source, load_data
+from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.ray_backend.shared_data import Job
 from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.settings import settings_for
@@ -80,7 +80,8 @@ def search(space: Space, data: ImageData, sampler: str, seed: int) -> list[dict[
     settings = settings_for(space, trials=100_000, sampler=sampler, seed=seed)
     marks: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
-        study = {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}}
+        facts = describe_data(data, space, seed)
+        study = {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": facts}
         folder = create(Path(temporary), None, "run", study)
         ledger = Ledger(folder, space, settings, data.image_shape)
         simulated = Simulation(ledger, data, Job(str(folder.checkpoints), "cpu", threads=1, seed=settings.seed))

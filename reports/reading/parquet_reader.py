@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.reports import rows as plain
 from winnow.reports.facts import has_cross_entropy
 from winnow.reports.reading.files import is_present
+from winnow.reports.reading.study_file import check_study
 from winnow.reports.run_data import Row, RunData
 from winnow.reports.schemas import FITTED, SCHEMA_VERSION, TABLES, arrow_schema
 from winnow.reports.schemas.search import EXPECTED_END, FRONT_METRICS, FRONT_TESTS
@@ -223,12 +224,12 @@ def read_report(folder: Path, later: Collection[str] = ()) -> RunData:
         else:
             missing.append(f"{file.name} is missing: the report is incomplete, or an older version of Winnow wrote it")
     metadata = _metadata(folder / "trials.parquet", tables.get("trials"))
-    study = json.loads(metadata["winnow.provenance"]) | {"space": json.loads(metadata.get("winnow.space", "{}"))}
+    study, recorded_notes = _study(metadata, folder / "trials.parquet")
     parameters = Space.from_tree(study["space"], str(folder)).columns() if study["space"] else {}
     for name in TABLES.keys() - tables.keys() - set(later):
         schema = TABLES[name]
         tables[name] = arrow_schema(name, parameters if schema.parameters else {}, {}).empty_table()
-    notes = (*json.loads(metadata.get("winnow.notes", "[]")), *missing)
+    notes = (*recorded_notes, *missing)
     return RunData(path=folder.parent, study=study, notes=notes, source=FromParquet(folder, tables))
 
 
@@ -275,6 +276,22 @@ def _metadata(file: Path, table: pa.Table | None) -> dict[str, str]:
     if metadata.get("winnow.table") not in TABLES or not metadata.get("winnow.schema_version", "").isdigit():
         raise InputError(f"{file}: not a table of a Winnow report (its metadata has no winnow.schema_version)")
     return metadata
+
+
+def _study(metadata: Mapping[str, str], file: Path) -> tuple[Row, list[str]]:
+    """Return the content of study.yaml and the notes from the metadata of a table.
+
+    Raises:
+        InputError: They are damaged.
+    """
+    damaged = f"{file}: the provenance in its metadata is damaged"
+    try:
+        study = json.loads(metadata["winnow.provenance"]) | {"space": json.loads(metadata.get("winnow.space", "{}"))}
+        notes = [str(note) for note in json.loads(metadata.get("winnow.notes", "[]"))]
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{damaged} ({error!r:.100}); `winnow report RUN` writes it again") from None
+    check_study(study, damaged)
+    return study, notes
 
 
 def _objective(table: pa.Table) -> str | None:

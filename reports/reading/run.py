@@ -12,6 +12,7 @@ import yaml
 
 from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.json_lines import read_lines
+from winnow.reports.reading.study_file import check_study
 from winnow.reports.run_data import Row, RunRecords
 from winnow.reports.schemas import RUN_VERSION
 from winnow.reports.statuses import STATUSES
@@ -183,12 +184,9 @@ def read_study(path: Path) -> Row:
         raise InputError(
             f"{file}: the run has schema_version {version}, but this Winnow reads up to {RUN_VERSION}; upgrade winnow-search"
         )
-    for key in ("space", "settings", "data"):
-        if not isinstance(study.get(key), dict):
-            raise InputError(
-                f"{file}: damaged or cut short: `{key}` must be a mapping, but got {study.get(key)!r}; take it from a copy of the run"
-            )
-    return {key: value for key, value in study.items() if key != EARLIER_TESTS}
+    study = {key: value for key, value in study.items() if key != EARLIER_TESTS}
+    check_study(study, f"{file}: damaged or cut short")
+    return study
 
 
 def retraining_stem(trial: int, seed: int, is_baseline: bool) -> str:

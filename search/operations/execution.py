@@ -52,7 +52,7 @@ class Execution:
 
     def recorded_source(self, study: dict[str, Any]) -> Source:
         """Return the location of the images of an existing run, given its `study.yaml`."""
-        return Source(self.data_dir or Path(study["data_dir"]), self.download)
+        return Source(self.data_dir or Path(study.get("data_dir", DATA_DIR)), self.download)
 
     def connected(self) -> Execution:
         """Return a copy with `host:port` as its address. It is made first, so that a wrong address is rejected before data is read."""

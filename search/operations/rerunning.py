@@ -140,11 +140,12 @@ def _train_again(
 ) -> Iterator[Row]:
     from winnow.search.data.source import Source
     from winnow.search.operations.checks import load_recorded
+    from winnow.search.operations.execution import DATA_DIR
     from winnow.search.ray_backend.shared_data import Job
     from winnow.search.ray_backend.worker import trial_reports
     from winnow.search.storage.run_folder import space_of
 
-    data = load_recorded(folder, study, space_of(folder), source or Source(Path(study["data_dir"])))
+    data = load_recorded(folder, study, space_of(folder), source or Source(Path(study.get("data_dir", DATA_DIR))))
     seed = study["settings"]["seed"]
     attrs = trial.user_attrs
     assignment = Assignment(
@@ -206,7 +207,14 @@ def _largest(differences: list[Divergence]) -> dict[str, float]:
 
 
 def _starts(study: Row, trial: Trial) -> list[Row]:
-    """Return the starts of the search during which the trial was trained, from study.yaml and its amendments."""
+    """Return the starts of the search during which the trial was trained, from study.yaml and its amendments.
+
+    Raises:
+        InputError: The study.yaml lacks something about a start.
+    """
+    for key in ("created", "devices"):
+        if key not in study:
+            raise InputError(f"study.yaml: damaged or cut short: {key}: Field required; take it from a copy of the run")
     records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
     times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]
     began = trial.user_attrs["started"]

@@ -85,7 +85,7 @@ from pathlib import Path
 from benchmarks.reliability.faulty import SPACE
 from winnow.search.storage.run_folder import create
 from winnow.search.study.ledger import Ledger
-from winnow.search.data.source import Source, load_data
+from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.ray_backend.session import ray_session
 from winnow.search.settings import settings_for
 from winnow.search.ray_backend.tune import Resources, run_search
@@ -95,8 +95,9 @@ from winnow.spaces import catalog
 Path("space.yaml").write_text(SPACE)
 space = catalog.load("space.yaml", ["epochs=3"])
 settings = settings_for(space, trials=4)
-folder = create(Path(), "r", "r", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}})
 data = load_data(space, Source(Path("data")))
+facts = describe_data(data, space, settings.seed)
+folder = create(Path(), "r", "r", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": facts})
 with ray_session(num_cpus=2, num_gpus=1) as ray:
     ledger = Ledger(folder, space, settings, data.image_shape)
     job = Job(checkpoints=str(folder.checkpoints.resolve()), device="cpu", threads=1, seed=0)

@@ -17,6 +17,17 @@ from winnow.search.study.trials import Assignment
 from winnow.spaces.space import Space
 
 SHAPE = (1, 8, 8)
+RECORDED_DATA = {
+    "name": "digits",
+    "fingerprint": "0123456789abcdef",
+    "image_shape": [*SHAPE],
+    "num_classes": 10,
+    "class_names": [str(digit) for digit in range(10)],
+    "num_train": 1150,
+    "num_validation": 287,
+    "num_test": 360,
+}
+"""The section `data` of a `study.yaml`."""
 
 
 STEPS = (  # a grid instead of the continuous ranges of digits
@@ -29,7 +40,10 @@ STEPS = (  # a grid instead of the continuous ranges of digits
 
 def make_folder(tmp_path, space: Space, settings: Settings) -> RunFolder:
     return create(
-        tmp_path, None, "run", {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": {}}
+        tmp_path,
+        None,
+        "run",
+        {"schema_version": 1, "space": space.tree, "settings": settings.to_dict(), "data": RECORDED_DATA},
     )
 
 

@@ -255,7 +255,10 @@ def test_a_missing_prediction_file_costs_only_its_rows(tmp_path: Path) -> None:
         ("- 1", "must contain a mapping, but contains list"),
         ("name: x", "schema_version must be a whole number, but got None"),
         ("schema_version: 99", f"the run has schema_version 99, but this Winnow reads up to {RUN_VERSION}"),
-        ("schema_version: 1\nsettings: {}", "`space` must be a mapping, but got None"),
+        (
+            "schema_version: 1\nsettings: {}",
+            "damaged or cut short: space: Field required; take it from a copy of the run",
+        ),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

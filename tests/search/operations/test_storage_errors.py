@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from ray.tune import TuneError
 
+from tests.helpers.ledgers import RECORDED_DATA
 from winnow.search.operations.execution import storage_errors
 from winnow.search.ray_backend.preflight import check_nodes
 from winnow.search.ray_backend.runtime_env import runtime_env
@@ -22,7 +23,7 @@ from winnow.search.storage.leftovers import temporary_errors
 from winnow.search.storage.run_folder import RunFolder, create
 from winnow.spaces.errors import InputError
 
-STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
+STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": RECORDED_DATA}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from tests.helpers.ledgers import STEPS, run_to_the_end, study_of
+from tests.helpers.ledgers import RECORDED_DATA, STEPS, run_to_the_end, study_of
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import create
 from winnow.search.study.ledger import Ledger
@@ -47,7 +47,10 @@ def searched(folder: Path, space: Space, **settings) -> tuple[Ledger, list]:
     """The trials of a search, all of them asked for before any is trained."""
     chosen = settings_for(space, **settings)
     run = create(
-        folder, None, "run", {"schema_version": 1, "space": space.tree, "settings": chosen.to_dict(), "data": {}}
+        folder,
+        None,
+        "run",
+        {"schema_version": 1, "space": space.tree, "settings": chosen.to_dict(), "data": RECORDED_DATA},
     )
     ledger = Ledger(run, space, chosen, SHAPE)
     while ledger.ask() is not None:
@@ -86,7 +89,7 @@ def test_a_resumed_sequence_goes_on_where_it_was(tmp_path, sampler):
     """A driver that dies after every trial walks the points that an undisturbed one walks."""
     space = catalog.load("digits", ["epochs=1", *STEPS])
     chosen = settings_for(space, trials=20, sampler=sampler)
-    study = {"schema_version": 1, "space": space.tree, "settings": chosen.to_dict(), "data": {}}
+    study = {"schema_version": 1, "space": space.tree, "settings": chosen.to_dict(), "data": RECORDED_DATA}
     whole, parts = (create(tmp_path, name, name, study) for name in ("whole", "parts"))
     run_to_the_end(Ledger(whole, space, chosen, SHAPE))
     while run_to_the_end(Ledger(parts, space, chosen, SHAPE), crash_after=1) is False:

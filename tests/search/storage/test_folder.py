@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import REPOSITORY
+from tests.helpers.ledgers import RECORDED_DATA
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports import durable
 from winnow.search.operations import reproduction, training
@@ -21,7 +22,7 @@ from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder, create, open_run, repair_journal
 from winnow.spaces.errors import InputError
 
-STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
+STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": RECORDED_DATA}
 
 
 def test_default_names_count_up_and_given_names_are_refused(tmp_path):
@@ -114,8 +115,11 @@ def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp
         ("just words", "must contain a mapping, but contains str"),
         ("schema_version: 99\nspace: {}", "upgrade winnow-search"),
         ("schema_version: 1\nspace: {}\nsett", "cannot be read as YAML"),
-        ("schema_version: 1\nspace: {}", "cut short: `settings` must be a mapping, but got None"),
-        ("schema_version: 1\nspace: {}\nsettings: {}\ndata:", "cut short: `data` must be a mapping, but got None"),
+        ("schema_version: 1\nspace: {}", "cut short: settings: Field required"),
+        (
+            "schema_version: 1\nspace: {}\nsettings: {}\ndata:",
+            "cut short: data: Input should be a valid dictionary, but got None",
+        ),
     ],
 )
 def test_study_files_that_are_none(tmp_path, text, message):

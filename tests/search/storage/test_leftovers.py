@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.helpers.ledgers import RECORDED_DATA
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports.durable import LOCK, sweep_parts
 from winnow.search.operations.training import TrainingJob, fit_and_test
@@ -20,7 +21,7 @@ from winnow.search.storage.leftovers import new_probe, sweep_temporary, temporar
 from winnow.search.storage.remote import check_usable
 from winnow.search.storage.run_folder import RunFolder, answers_name, create, write_text
 
-STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": {}}
+STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": RECORDED_DATA}
 
 
 @pytest.fixture
