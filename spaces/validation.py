@@ -109,7 +109,7 @@ def check_metrics(
         return
     metric, keys = constant[0][0], [key for _, key in constant]
     others = {
-        "search.objectives": "leave it out of search.objectives",
+        "search.objectives": "or leave it out of search.objectives, if two others remain",
         "weights": "for weights: highest_validation_accuracy",
     }
     hints = ", ".join(hint for key, hint in others.items() if key in keys)
