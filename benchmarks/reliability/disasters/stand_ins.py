@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.reliability.disasters.training import DATA
+from benchmarks.reliability.disasters.training import DATA, DATA_FACTS
 from winnow.reports.run_data import RunData
 from winnow.reports.schemas import TABLES
 from winnow.spaces.grammar.plain_yaml import load_plain
@@ -55,10 +55,7 @@ STAND_INS: dict[str, Any] = {
     "winnow.search.operations.searching.check_space": lambda *_: [],
     "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
     "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
-    "winnow.search.operations.searching.describe_data": lambda *_: {
-        "fingerprint": "simulated",
-        "summary": {"text": []},
-    },
+    "winnow.search.operations.searching.describe_data": lambda *_: DATA_FACTS,
     "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
     # The simulated process that left a file is dead, and it was long ago.
     "winnow.reports.durable.is_alive": lambda _: False,

@@ -36,6 +36,18 @@ SHAPE = (1, 8, 8)
 DATA = SimpleNamespace(
     image_shape=SHAPE, num_classes=10, fingerprint="simulated", checked_nodes=None, validation_names={}
 )
+DATA_FACTS = {
+    "name": "digits",
+    "fingerprint": DATA.fingerprint,
+    "image_shape": [*SHAPE],
+    "num_classes": DATA.num_classes,
+    "class_names": [str(digit) for digit in range(10)],
+    "num_train": 1150,
+    "num_validation": 287,
+    "num_test": 360,
+    "summary": {"text": [], "image_size": [8, 8], "channels": 1, "splits": {}},
+}
+"""What `describe_data` says of these images."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def test_as_a_further_objective_it_is_to_be_left_out() -> None:
     several = settings_for(space(search={"objectives": ["validation_accuracy", TOP5]})).named_metrics
     assert several == [("search.objectives", "validation_accuracy"), ("search.objectives", TOP5)]
     with pytest.raises(
-        InputError, match=r"own.yaml: search.objectives: .* instead \(or leave it out of search.objectives, if two others remain\)$"
+        InputError,
+        match=r"own.yaml: search.objectives: .* instead \(or leave it out of search.objectives, if two others remain\)$",
     ):
         check_space(space(), with_classes(3), objectives=several)
 
