@@ -41,7 +41,8 @@ def open_study(
     Raises:
         InputError: The journal is damaged, or cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if optuna.logging.get_verbosity() != optuna.logging.ERROR:  # setting it clears a cache of each logger
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     repair_journal(folder.journal)
     try:
         journal = GroupedJournal(folder.journal, guard or WriteGuard())
