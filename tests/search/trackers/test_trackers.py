@@ -49,6 +49,12 @@ def space() -> Space:
     return catalog.load("digits", ["epochs=6"])
 
 
+@pytest.fixture(autouse=True)
+def busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers are given up for lack of an answer only in the tests about that: beside other work, a library may take seconds."""
+    monkeypatch.setattr(trackers, "PATIENCE", 60.0)
+
+
 def start(folder: RunFolder, space: Space, settings: Settings, name: str, crash_after: int | None = None) -> list[str]:
     """One start of a search that logs to `name`; what it said."""
     said: list[str] = []
