@@ -55,4 +55,4 @@ def survivors(branch: Tensor, skip_probability: float, training: bool) -> Tensor
     if not training or skip_probability == 0:
         return branch
     kept = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) >= skip_probability
-    return branch * (kept / (1 - skip_probability))
+    return branch * (kept / (1 - skip_probability)).to(branch.dtype)

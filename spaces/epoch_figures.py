@@ -91,7 +91,7 @@ EPOCH_FIGURES: tuple[EpochFigure, ...] = (
     EpochFigure(
         "train_accuracy",
         "float",
-        "training accuracy, mean over the epoch",
+        "training accuracy, mean over the epoch; of a mixed image each label counts by its share",
         "fraction",
         _NOT_FINITE,
         reproducible=True,

@@ -67,8 +67,9 @@ def normal_form(config: Section, image_shape: ImageShape | None = None) -> Secti
     form = json.loads(json.dumps(config))  # copies a tree of JSON six times as fast as `deepcopy`
     model, epochs, optimizer = form["model"], form["epochs"], form["optimizer"] or {}
     NORMAL_FORMS.get(model["name"], _custom)(model, image_shape)
-    if optimizer and model["name"] == "transfer" and model["frozen"]:
-        # Only the head is trained, so only its learning rate matters.
+    has_one_rate = optimizer and optimizer["name"] != "muon" and ":" not in optimizer["name"]
+    if has_one_rate and model["name"] == "transfer" and model["frozen"]:
+        # Only the head is trained, so only its learning rate matters. Muon has two, and a custom optimizer receives `lr` itself.
         optimizer["lr"] *= model["head_lr_factor"]
         model["head_lr_factor"] = 1.0
     form["cuda_graphs"] = False  # a training has the same figures with and without them

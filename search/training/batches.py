@@ -109,7 +109,10 @@ class Batches:
 
 @dataclass
 class EpochSums:
-    """Losses and correct predictions of one epoch, kept on the device. Only `all_finite` and `figures` wait for it."""
+    """Losses and correct predictions of one epoch, kept on the device. Only `all_finite` and `figures` wait for it.
+
+    Of a mixed image, each of the two labels counts by its share.
+    """
 
     rank: Rank
     device: torch.device
@@ -129,14 +132,18 @@ class EpochSums:
         """
         self._losses.append(loss.detach())
         self._sizes.append(len(part.images) if part.counts else 0)
-        if part.counts:
+        if part.counts and part.other_labels is not None:
+            predicted = logits.detach().argmax(1)
+            shares = ((part.labels, part.share), (part.other_labels, 1 - part.share))
+            self._num_right += [(predicted == labels).sum().float() * share for labels, share in shares]
+        elif part.counts:
             self._predicted.append(logits.detach().argmax(1))
             self._true.append(part.labels)
 
     def all_finite(self) -> bool:
         """End a chunk of batches, and return whether the last loss is finite on every rank."""
         if self._predicted:
-            self._num_right.append((torch.cat(self._predicted) == torch.cat(self._true)).sum())
+            self._num_right.append((torch.cat(self._predicted) == torch.cat(self._true)).sum().float())
             self._predicted, self._true = [], []
         return math.isfinite(self.rank.sum(self._losses[-1].clone()).item())
 
@@ -147,7 +154,7 @@ class EpochSums:
         """
         sizes = torch.tensor(self._sizes, dtype=torch.float64)
         losses = torch.stack(self._losses).float().cpu()
-        none_right = torch.zeros((), dtype=torch.int64, device=self.device)
+        none_right = torch.zeros((), device=self.device)
         num_right = torch.stack(self._num_right).sum() if self._num_right else none_right
         if self.rank.count > 1:
             both = torch.stack([losses.double() * sizes, sizes]).to(self.device)  # NCCL sums on the GPU only
@@ -157,7 +164,7 @@ class EpochSums:
         if not bool(losses.isfinite().all()):
             return losses, math.nan, math.nan
         mean_loss = float((losses.double() * sizes).sum() / sizes.sum())
-        return losses, mean_loss, int(num_right) / int(sizes.sum())
+        return losses, mean_loss, float(num_right) / int(sizes.sum())
 
 
 def has_batch_norm(model: nn.Module) -> bool:

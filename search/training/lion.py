@@ -15,7 +15,7 @@ class Lion(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
-        super().__init__(groups, {})
+        super().__init__(groups, {"betas": groups[0]["betas"]})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -124,17 +124,11 @@ def _rmsprop(groups: Any, settings: schema.RmsProp, fused: bool) -> torch.optim.
 
 
 def _muon(groups: Any, settings: schema.Muon, fused: bool) -> torch.optim.Optimizer:
-    """Use Muon for weights with two or more dimensions, and AdamW at `rest_lr` for norms and biases."""
+    """Use Muon for the matrices of hidden layers, and AdamW at `rest_lr` for the last linear layer and all other parameters."""
     factor = settings.rest_lr / settings.lr
     common = {"momentum": settings.momentum, "betas": (settings.beta1, settings.beta2), "eps": settings.eps}
-    split = []
-    for group in groups:
-        matrices = [weight for weight in group["params"] if weight.ndim > 1]
-        rest = [weight for weight in group["params"] if weight.ndim <= 1]
-        split += [{**group, **common, "params": matrices, "orthogonal": True}] if matrices else []
-        lr = group["lr"] * factor
-        split += [{**group, **common, "params": rest, "lr": lr, "orthogonal": False}] if rest else []
-    return Muon(split)
+    rates = [group["lr"] if group["orthogonal"] else group["lr"] * factor for group in groups]
+    return Muon([{**group, **common, "lr": lr} for group, lr in zip(groups, rates, strict=True)])
 
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -59,6 +59,12 @@ def _check_initialization(
 def _check_optimizer(part: Any, config: schema.Config, image_shape: tuple[int, int, int], num_classes: int) -> None:
     layer = nn.Linear(3, num_classes)
     optimizer = build_optimizer(part, layer, torch.device("cpu"))
+    lowest = getattr(config.schedule, "lowest_momentum", None)
+    if lowest is not None and not optimizer.defaults.keys() & {"momentum", "betas"}:
+        raise InputError(
+            f"optimizer {part.name}: schedule.lowest_momentum needs `momentum` or `betas` in its `defaults`, but they have "
+            f"{', '.join(optimizer.defaults) or 'no key'}"
+        )
     layer(torch.ones(1, 3)).sum().backward()
     _tried("optimizer", part, optimizer.step)
 

@@ -33,10 +33,16 @@ class Strengths:
     """Distance of the factors of brightness, colour, contrast and sharpness from 1."""
     bits: int
     """Bits that posterizing removes."""
+    most_pixels: float = math.inf
+    """Largest shift in pixels, however large the image."""
+
+    def shift(self, side: int) -> float:
+        """Return the largest shift in pixels along a side of this length."""
+        return min(self.translate * side, self.most_pixels)
 
 
-TRIVIAL = Strengths(shear=0.99, translate=1.0, rotate=135.0, blend=0.99, bits=6)
-"""The strengths of `TrivialAugmentWide` (Müller & Hutter, 2021), for images of 32 pixels a side."""
+TRIVIAL = Strengths(shear=0.99, translate=1.0, rotate=135.0, blend=0.99, bits=6, most_pixels=32.0)
+"""The strengths of `TrivialAugmentWide` (Müller & Hutter, 2021). Images of fewer than 32 pixels are shifted by at most their side."""
 RANDOM = Strengths(shear=0.3, translate=150 / 331, rotate=30.0, blend=0.9, bits=4)
 """The strengths of RandAugment (Cubuk et al., 2020) at full strength."""
 
@@ -92,12 +98,12 @@ def _shear_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> T
 
 def _translate_x(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift by whole pixels to the right or left."""
-    return _moved(images, x=-sign * (size * limits.translate * images.shape[3]).floor())
+    return _moved(images, x=-sign * (size * limits.shift(images.shape[3])).floor())
 
 
 def _translate_y(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:
     """Shift by whole pixels down or up."""
-    return _moved(images, y=-sign * (size * limits.translate * images.shape[2]).floor())
+    return _moved(images, y=-sign * (size * limits.shift(images.shape[2])).floor())
 
 
 def _rotate(images: Tensor, size: Tensor, sign: Tensor, limits: Strengths) -> Tensor:

@@ -28,7 +28,7 @@ from winnow.spaces.schema.loss import CrossEntropy, Loss
 from winnow.spaces.schema.mixing import Mixing
 from winnow.spaces.schema.model import Model
 from winnow.spaces.schema.optimizer import Optimizer
-from winnow.spaces.schema.own import OwnInitialization, OwnLoop, OwnMetric
+from winnow.spaces.schema.own import OwnInitialization, OwnLoop, OwnMetric, OwnOptimizer
 from winnow.spaces.schema.schedule import Constant, Plateau, Schedule
 
 
@@ -121,9 +121,20 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _momentum_to_cycle(self) -> Config:
-        lowest = getattr(self.schedule, "lowest_momentum", None)
-        momentum = getattr(self.optimizer, "momentum", None) or getattr(self.optimizer, "beta1", 0.0)
-        if lowest is not None and lowest > momentum:
+        lowest, optimizer = getattr(self.schedule, "lowest_momentum", None), self.optimizer
+        if lowest is None or optimizer is None or isinstance(optimizer, OwnOptimizer):  # a custom one is tried
+            return self
+        momentum = getattr(optimizer, "momentum", getattr(optimizer, "beta1", None))
+        if momentum is None:
+            raise ValueError(
+                f"schedule.lowest_momentum needs an optimizer with a momentum, but {optimizer.name} has none"
+            )
+        if momentum > 0 and getattr(optimizer, "decoupled", False):
+            raise ValueError(
+                "schedule.lowest_momentum cannot be combined with optimizer.decoupled, which corrects momentum and learning rate for "
+                "the batch size"
+            )
+        if lowest > momentum:
             raise ValueError(
                 f"schedule.lowest_momentum must not be above the momentum of the optimizer, {momentum:g}, but got {lowest:g}"
             )

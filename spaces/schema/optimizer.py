@@ -19,9 +19,9 @@ class _Optimizer(Strict):
     head_lr_factor: Positive = 1.0
     """Learning rate of the last linear layer, as a multiple of `lr`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Layer-wise learning-rate decay (Clark et al., 2020): the learning rate of each layer with weights, as a multiple of that of the next layer. The last layer has `lr`."""
+    """Layer-wise learning-rate decay (Clark et al., 2020): the learning rate of each layer with weights, as a multiple of that of the next layer. The last layer has `lr`. A block, such as a residual or a transformer block, counts as one layer."""
     decay_biases: bool = True
-    """Also apply weight decay to norms and biases."""
+    """Also apply weight decay to norms and biases, and to whatever else is not the weight of a linear or convolution layer, such as the positions of a transformer."""
 
 
 class Sgd(_Optimizer):
@@ -174,13 +174,13 @@ class Lion(_Optimizer):
 
 
 class Muon(_Optimizer):
-    """Muon (Jordan et al., 2024): orthogonalized momentum for convolutions and linear layers, AdamW for norms and biases."""
+    """Muon (Jordan et al., 2024): orthogonalized momentum for convolutions and hidden linear layers, AdamW for the last linear layer and all other parameters."""
 
     name: Literal["muon"]
     momentum: Fraction = 0.95
     """Momentum coefficient; Nesterov momentum is used."""
     rest_lr: Positive = 0.001
-    """Peak learning rate of norms and biases."""
+    """Peak learning rate of the parameters that AdamW trains."""
     beta1: Fraction = 0.9
     """AdamW: decay rate of the running mean of the gradients."""
     beta2: Fraction = 0.999

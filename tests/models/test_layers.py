@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from winnow.models import build, fit_images, parameter_groups
+from winnow.models.branches import survivors
 from winnow.models.layers import conv, norm_2d
 from winnow.models.mixture import MIXINGS, MixedConv2d, mix_inputs, mix_kernels
 from winnow.models.residual import ResidualBlock
@@ -341,3 +342,23 @@ def test_global_maximum_before_the_head() -> None:
     network = make(name="cnn", stages=[{"filters": 5, "pool": "none"}], features="max")
     maps = torch.rand(2, 5, 16, 16)
     assert torch.equal(network.get_submodule("features")(maps), maps.amax((2, 3)))
+
+
+def test_whitening_never_holds_the_patches_of_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pixel is in many patches: those of 5,000 images of 96 pixels a side would take 9 GB."""
+    seen: list[int] = []
+    unfold = torch.nn.functional.unfold
+
+    def counted(images: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        seen.append(len(images))
+        return unfold(images, *arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "unfold", counted)
+    network = make((2, 12, 10), name="cnn", whitening=2, stages=[{"filters": 4}], features="avg")
+    fit_images(network, lambda: torch.rand(250, 2, 12, 10))
+    assert (sum(seen), max(seen)) == (250, 100)
+
+
+def test_stochastic_depth_keeps_the_precision_of_the_branch() -> None:
+    branch = torch.ones(64, 3, dtype=torch.bfloat16)
+    assert survivors(branch, 0.5, training=True).dtype == torch.bfloat16

@@ -142,6 +142,15 @@ def test_a_frozen_backbone_has_one_rate():
     assert not same_training(one, other, (3, 16, 16))
 
 
+@pytest.mark.parametrize("name", ["muon", "my_pkg.optimizers:build"])
+def test_a_frozen_backbone_has_two_rates_with_some_optimizers(name):
+    """Muon has one for hidden layers of the head and one for the rest, and a custom optimizer receives `lr` itself."""
+    transfer = {"name": "transfer", "backbone": "resnet18", "frozen": True, "head_lr_factor": 4.0}
+    one = complete(model=transfer, optimizer={"name": name, "lr": 0.25})
+    other = complete(model={**transfer, "head_lr_factor": 1.0}, optimizer={"name": name, "lr": 1.0})
+    assert identity(one, SHAPE) != identity(other, SHAPE)
+
+
 def test_stages_recorded_before_they_could_be_separable_keep_their_identity() -> None:
     config = complete()
     older = {**config, "model": {**config["model"], "stages": [dict(stage) for stage in config["model"]["stages"]]}}

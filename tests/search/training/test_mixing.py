@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 
 from tests.helpers.tiny import CPU, figures, tiny_config, tiny_data
-from winnow.search.training.batches import MicroBatch
+from winnow.search.training.batches import EpochSums, MicroBatch
 from winnow.search.training.device_data import DeviceData
 from winnow.search.training.loop import _loss_of, train
 from winnow.search.training.mixing import MIXINGS, Mixer
+from winnow.search.training.ranks import Rank
 from winnow.spaces import schema
 
 
@@ -67,3 +68,14 @@ def test_pieces_of_a_batch_are_mixed_alike() -> None:
     whole, pieces = (list(train(config, data, CPU, 0, micro_batches=num)) for num in (1, 3))
     for one, other in zip(whole, pieces, strict=True):
         assert figures(one)["train_loss"] == pytest.approx(figures(other)["train_loss"], rel=1e-3)
+
+
+def test_each_label_of_a_mixed_image_counts_by_its_share() -> None:
+    """A network that is right about every image, and knows the shares, reaches the larger of them."""
+    labels, others = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
+    part = MicroBatch(torch.empty(4, 1), labels, 1.0, others, 0.2, counts=True)
+    for answered, accuracy in ((labels, (4 * 0.2 + 0.8) / 4), (others, (4 * 0.8 + 0.2) / 4)):
+        sums = EpochSums(Rank(), CPU)
+        sums.add(part, torch.tensor(1.0), functional.one_hot(answered, 3).float())
+        assert sums.all_finite()
+        assert sums.figures()[2] == pytest.approx(accuracy)  # the second image was mixed with one of its own class

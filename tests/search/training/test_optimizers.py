@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from tests.conftest import REPOSITORY
 from tests.helpers.tiny import CPU, schema_names, tiny_config
+from winnow import models
 from winnow.search.training.losses import LOSSES, build_evaluation_loss, build_loss
 from winnow.search.training.muon import orthogonalized
 from winnow.search.training.optimizers import OPTIMIZERS, build_optimizer
@@ -54,7 +56,7 @@ def test_every_setting_reaches_torch(name: str) -> None:
     """Three steps beside torch's own plain implementation, with these settings."""
     settings = tiny_config(optimizer={"name": name, **SETTINGS[name]}).optimizer
     ours, reference = linear(), linear()
-    optimizer = build_optimizer(settings, ours, CPU)
+    optimizer = build_optimizer(settings, hidden(ours) if name == "muon" else ours, CPU)
     expected = reference_optimizer(name, reference)
     for step in range(3):
         for model, one in ((ours, optimizer), (reference, expected)):
@@ -64,6 +66,11 @@ def test_every_setting_reaches_torch(name: str) -> None:
     # torch's Muon computes in bfloat16, whose relative precision is 1/256.
     assert torch.allclose(ours.weight, reference.weight, rtol=1e-4, atol=1e-3 if name == "muon" else 1e-8)
     assert not torch.allclose(ours.weight, linear().weight, rtol=1e-2)
+
+
+def hidden(layer: nn.Linear) -> nn.Module:
+    """A network in which the layer is not the last linear one, which Muon leaves to AdamW."""
+    return nn.Sequential(layer, nn.Linear(2, 2).requires_grad_(False))
 
 
 def linear() -> nn.Linear:
@@ -147,21 +154,93 @@ def test_own_rates_of_head_norms_and_depths() -> None:
     assert (by_depth["2.weight"], by_depth["4.bias"]) == (0.5, 1.0)
 
 
-def test_muon_steps_norms_and_biases_as_adamw() -> None:
+def depths_of(network: nn.Module) -> dict[str, int]:
+    """The depth of each parameter, by name: with a decay of one half, 0 for the first layer."""
+    rates = {name: lr for name, (lr, _) in grouped(network, layer_decay=0.5).items()}
+    return {name: round(math.log2(lr / min(rates.values()))) for name, lr in rates.items()}
+
+
+def test_a_block_is_one_layer() -> None:
+    """As in ELECTRA, BEiT and timm; its layers may be parallel."""
+    import torchvision
+
+    depths = depths_of(torchvision.models.vit_b_16(num_classes=10))
+    assert {
+        depths[f"encoder.layers.encoder_layer_3.{layer}"] for layer in ("self_attention.in_proj_weight", "mlp.0.weight")
+    } == {4}
+    assert (depths["conv_proj.weight"], depths["class_token"], depths["encoder.pos_embedding"]) == (0, 0, 0)
+    assert (depths["encoder.ln.weight"], depths["heads.head.weight"]) == (12, 13)
+    depths = depths_of(torchvision.models.resnet18())
+    assert depths["layer2.0.conv1.weight"] == depths["layer2.0.downsample.0.weight"] == depths["layer2.0.bn2.bias"] == 3
+    assert (depths["conv1.weight"], depths["layer4.1.conv2.weight"], depths["fc.weight"]) == (0, 8, 9)
+    depths = depths_of(torchvision.models.convnext_tiny())
+    assert len({depth for name, depth in depths.items() if name.startswith("features.1.")}) == 3
+    depths = depths_of(torchvision.models.mobilenet_v3_small())  # its blocks contain squeeze-excitations
+    assert len({depths[name] for name in depths if name.startswith("features.4.")}) == 1
+    depths = depths_of(torchvision.models.googlenet(init_weights=False, aux_logits=False))
+    assert len({depths[name] for name in depths if name.startswith("inception4a.")}) == 1
+
+
+def test_layer_decay_of_our_own_families_counts_blocks() -> None:
+    from winnow.models.convnext import ConvNextBlock
+    from winnow.models.mixture import MixtureBlock
+    from winnow.models.residual import ResidualBlock
+    from winnow.models.vit import EncoderBlock
+
+    seen = set()
+    layers = {
+        "vit": {"depth": 2},
+        "convnext": {"stages": [{"filters": 8, "blocks": 2}, {"filters": 16, "blocks": 2}]},
+        "residual": {"stages": [{"filters": 8, "blocks": 2}, {"filters": 16, "blocks": 2}]},
+        "mixture": {"blocks": [{"filters": 8}, {"filters": 16}]},
+    }
+    for name, keys in layers.items():
+        network = models.build(tiny_config(model={"name": name, **keys}).model, (3, 32, 32), 10)
+        depths = depths_of(network)
+        for place, block in network.named_modules():
+            if isinstance(block, (ConvNextBlock, MixtureBlock, ResidualBlock, EncoderBlock)):
+                seen.add(name)
+                assert len({depth for weight, depth in depths.items() if weight.startswith(f"{place}.")}) == 1, place
+    assert seen == layers.keys()
+
+
+def test_scales_positions_and_tokens_are_no_matrices() -> None:
+    """They have several dimensions in the networks of torchvision; Muon would make each step of a scale as large as a rate."""
+    import torchvision
+
+    for network, names in (
+        (torchvision.models.vit_b_16(num_classes=10), {"class_token", "encoder.pos_embedding"}),
+        (torchvision.models.convnext_tiny(), {"features.1.0.layer_scale"}),
+        (torchvision.models.swin_t(), {"features.1.0.attn.relative_position_bias_table"}),
+    ):
+        decays = {name: decay for name, (_, decay) in grouped(network, decay_biases=False).items()}
+        assert {decays[name] for name in names} == {0.0}
+        settings = tiny_config(optimizer={"name": "muon", "lr": 0.1}).optimizer
+        groups = build_optimizer(settings, network, CPU).param_groups
+        orthogonal = {id(weight) for group in groups if group["orthogonal"] for weight in group["params"]}
+        own = dict(network.named_parameters())
+        assert orthogonal
+        assert not orthogonal & {id(own[name]) for name in names}
+        assert {name for name in own if own[name].ndim == 2 and "in_proj" in name} <= {
+            name for name in own if id(own[name]) in orthogonal
+        }
+
+
+def test_muon_steps_norms_biases_and_the_last_layer_as_adamw() -> None:
     ours, reference = deep(), deep()
     reference.load_state_dict(ours.state_dict())
     settings = tiny_config(optimizer={"name": "muon", "lr": 0.1, "rest_lr": 0.01, "weight_decay": 0.1}).optimizer
     optimizer = build_optimizer(settings, ours, CPU)
-    biases = [weight for weight in reference.parameters() if weight.ndim == 1]
-    expected = torch.optim.AdamW(biases, lr=0.01, weight_decay=0.1)
+    rest = {name: weight for name, weight in reference.named_parameters() if weight.ndim == 1 or name == "4.weight"}
+    expected = torch.optim.AdamW(rest.values(), lr=0.01, weight_decay=0.1)
     for _ in range(3):
         for weight, other in zip(ours.parameters(), reference.parameters(), strict=True):
             weight.grad = torch.full_like(weight, 0.3)
             other.grad = weight.grad.clone()
         optimizer.step()
         expected.step()
-    for weight, other in zip(ours.parameters(), reference.parameters(), strict=True):
-        assert torch.allclose(weight, other, atol=1e-6) == (weight.ndim == 1)
+    for (name, weight), other in zip(ours.named_parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(weight, other, atol=1e-6) == (name in rest), name
     values = torch.linalg.svdvals(orthogonalized(torch.randn(8, 20, generator=torch.Generator().manual_seed(0))))
     assert ((values > 0.5) & (values < 1.4)).all()
 

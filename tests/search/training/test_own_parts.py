@@ -34,6 +34,10 @@ def no_optimizer(parameters: Any, lr: float) -> str:
     return "sgd"
 
 
+def without_momentum(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adagrad(parameters, lr=lr)
+
+
 def schedule(step: int, total_steps: int, steps_per_epoch: int, power: float = 1.0) -> float:
     return (1 - step / total_steps) ** power
 
@@ -140,6 +144,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no optimizer": (
         {"optimizer": {"name": path("no_optimizer"), "lr": 1.0}},
         r"must return a torch.optim.Optimizer, but returned str",
+    ),
+    "no momentum to cycle": (
+        {
+            "optimizer": {"name": path("without_momentum"), "lr": 1.0},
+            "schedule": {"name": "one_cycle", "lowest_momentum": 0.5},
+        },
+        r"lowest_momentum needs `momentum` or `betas` in its `defaults`, but they have lr, ",
     ),
     "negative factor": (
         {"schedule": path("negative")},

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from winnow.search.training.random_operations import OPERATIONS, TRIVIAL, apply_random
+from winnow.search.training.random_operations import OPERATIONS, RANDOM, TRIVIAL, apply_random
 
 SIZES = (0.1, 0.5, 1.0)
 
@@ -76,3 +76,13 @@ def test_few_images_and_one_channel(num: int, channels: int) -> None:
     assert result.shape == (num, channels, 24, 32)
     assert result.min() >= 0
     assert result.max() <= 255
+
+
+@pytest.mark.parametrize("name", ["translate_x", "translate_y"])
+def test_large_images_are_shifted_by_32_pixels_at_most(name: str) -> None:
+    """As TrivialAugmentWide does, whatever the size of the image."""
+    images = torch.full((1, 3, 96, 96), 9.0)
+    moved = OPERATIONS[name](images, torch.ones(1), torch.ones(1), TRIVIAL)
+    assert (moved == 0).float().mean().item() == pytest.approx(32 / 96)
+    wide = OPERATIONS[name](images, torch.ones(1), torch.ones(1), RANDOM)  # of a share of the side, as RandAugment
+    assert (wide == 0).float().mean().item() == pytest.approx(math.floor(96 * 150 / 331) / 96)
