@@ -206,11 +206,10 @@ class Benchmark:
             )
 
     def _epochs(self, loop: Loop, config: Config, data: ImageData) -> int:
-        """The number of epochs that take about `self.seconds`, after one that is not counted (it loads libraries and chooses algorithms)."""
+        """The number of epochs that take about `self.seconds`, after one that is not counted (it loads libraries, compiles and chooses algorithms)."""
         with torch_defaults():
+            loop(config, data, 0, self.device)
             seconds, _, _ = loop(config, data, 0, self.device)
-            if seconds < self.seconds:
-                seconds, _, _ = loop(config, data, 0, self.device)
         return max(1, min(50, round(self.seconds / seconds)))
 
     # --- several at once ------------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.epoch_cost import RIDGE
 from winnow.spaces.schema import Config, Limits
 from winnow.spaces.shapes import ImageShape
-from winnow.spaces.sizes import known_excess
+from winnow.spaces.sizes import SIZES, known_excess
 
+SIZE_FIGURES = ("num_parameters", "multiply_adds")
 NUM_MEASURED = 8
 """Number of trials for which a figure must be known before it is predicted for others."""
 
@@ -41,19 +42,22 @@ class Feasibility:
         """Describe the limit that the network of a config is known to exceed; None if there is none."""
         return known_excess(self._limits, config, self._image_shape, self._num_classes)
 
-    def is_hopeless(self, draft: Draft, trials: Sequence[FrozenTrial]) -> bool:
-        """Return whether a draft is expected to exceed a limit clearly.
+    def is_hopeless(self, draft: Draft, family: str, trials: Sequence[FrozenTrial]) -> bool:
+        """Return whether a draft is expected to exceed a limit clearly. Of a size that `exceeded` knows, nothing is expected.
 
         A linear model is fitted to the figures of earlier trials once `NUM_MEASURED` of them are
         known.
 
         Args:
             draft: The suggestion.
+            family: Name of its model.
             trials: The trials of the search so far, with their figures among their attributes.
         """
         if self._limits is None:
             return False
-        return any(_expected_beyond(draft, trials, figure, limit) for figure, limit in self._limits.by_figure.items())
+        known = SIZE_FIGURES if family in SIZES else ()
+        unknown = {figure: limit for figure, limit in self._limits.by_figure.items() if figure not in known}
+        return any(_expected_beyond(draft, trials, figure, limit) for figure, limit in unknown.items())
 
 
 def _expected_beyond(draft: Draft, trials: Sequence[FrozenTrial], figure: str, limit: float) -> bool:

@@ -50,11 +50,18 @@ def _objectives(trial: FrozenTrial, settings: Settings, epoch: int) -> list[floa
     return [trial.intermediate_values[epoch], *map(trial.user_attrs.get, settings.attributes(epoch))]
 
 
+def _median_below_best(values: Array) -> float:
+    """Return the median, or that of the values below the best one if the median is the best one."""
+    median, best = np.median(values), values.max()
+    below = values[values < best]
+    return float(np.median(below) if median == best and len(below) else median)
+
+
 class _Scale:
     """Combines the objectives of a trial, each converted to a loss that is 0 for the best value so far.
 
-    A metric is scaled so that its median has the loss 0.5, because values of failed trainings would stretch its range. Costs are
-    scaled by the range of their logarithms.
+    A metric is scaled so that its median has the loss 0.5, because values of failed trainings would stretch its range. If half of
+    the trials have the best value, it is the median of the others. Costs are scaled by the range of their logarithms.
     """
 
     def __init__(self, points: Array, weights: Array, settings: Settings) -> None:
@@ -62,7 +69,7 @@ class _Scale:
         self._weights = weights
         self._sign = 1 if settings.direction == "maximize" else -1
         self._best = points.max(axis=0)
-        to_median = 2 * (self._best - np.median(points, axis=0))
+        to_median = 2 * (self._best - np.array([_median_below_best(values) for values in points.T]))
         costs = [is_cost(name) for name in settings.ranked_by]
         self._range = np.maximum(np.where(costs, np.ptp(points, axis=0), to_median), 1e-9)
 

@@ -154,7 +154,7 @@ class Suggester:
             config = self._config_of(draft)
             if config is None or not self._may_run(config) or identity(config, self._image_shape) in self._known:
                 continue
-            if not self._feasibility.is_hopeless(draft, study.get_trials(deepcopy=False)):
+            if not self._feasibility.is_hopeless(draft, config["model"]["name"], study.get_trials(deepcopy=False)):
                 return Suggestion(draft, config, "sampler", num_drafts)
         return None
 

@@ -192,8 +192,8 @@ class Ledger(TrialBook):
         objectives = self._record.objectives_of(trial, report)
         self._time.note_epoch(number, report.get("wall_seconds", 0.0))
         self.scheduler.note_figures(number, self._record.figures_of(objectives, epoch))
+        excess = self._times.excess(number, report)  # first, since the time of an epoch may be an objective
         continues = self._may_continue(number, report, objectives) and not report["last"]
-        excess = self._times.excess(number, report)
         ends = report["last"] or not objectives or not self._paused.possible or excess is not None
         decision = "continue" if continues and excess is None else "stop" if ends else "pause"
         rung = self.scheduler.rung_index(epoch)

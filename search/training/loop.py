@@ -139,8 +139,14 @@ class TrainingState:
         assert config.optimizer is not None  # only a config with a custom loop has none
         optimizer = build_optimizer(config.optimizer, model, device, config.batch_size)
         batches = Batches(data.num_train, config.batch_size, has_batch_norm(model), micro_batches, rank)
-        # A custom model may decide something in Python, which a recording would repeat for ever.
-        can_replay = not isinstance(config.model, schema.Custom) and rank.count == 1 and micro_batches == 1
+        # A custom model may decide something in Python, which a recording would repeat for ever. While images are read ahead, another
+        # thread allocates memory, which spoils a recording.
+        can_replay = (
+            not data.train.reads_ahead
+            and not isinstance(config.model, schema.Custom)
+            and rank.count == 1
+            and micro_batches == 1
+        )
         replays = config.cuda_graphs and can_replay and has_graphs(device)
         schedule, stopping, selects = config.schedule, config.early_stopping, data.validation is not None
         return TrainingState(

@@ -21,7 +21,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from winnow.search.training.errors import RankLost
+from winnow.search.training.errors import RankLost, is_out_of_memory
 from winnow.spaces.schema import Config
 
 
@@ -116,6 +116,8 @@ def contact(rank: Rank) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):  # NCCL has no class of its own for it, and smaller pieces of a batch need less
+            raise
         # gloo has no class of its own.
         if isinstance(error, distributed.DistError) or "gloo" in str(error):
             raise RankLost(f"rank {rank.index} of {rank.count} lost contact with the others: {error}") from error

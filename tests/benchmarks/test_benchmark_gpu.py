@@ -16,6 +16,7 @@ import time
 import zipfile
 from dataclasses import replace
 from importlib import metadata
+from typing import Any
 
 import click
 import numpy as np
@@ -33,6 +34,7 @@ from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.models import build
 from winnow.search.cli.main import cli
 from winnow.search.operations.reproduction import choose
+from winnow.search.training import process_state
 
 OFFLINE = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(REPOSITORY)}
 
@@ -286,3 +288,21 @@ def _line(option: str) -> list[str]:
     words = shlex.split(command_of({"--data": with_data, "--no-ray": without_ray}[option]))
     assert words[0] == "python"
     return [sys.executable, *words[1:], "--device", "cpu", "--quick"]
+
+
+def test_a_trial_after_an_error_that_sticks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a real GPU, where the process takes no further trial."""
+
+    def fails(self: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(process_state, "_spoiled", [])
+    monkeypatch.setattr(torch.optim.Adam, "step", fails)
+    config = tiny_config(epochs=1).model_dump(mode="json")
+    assert [gpu_basics._trial(config, tiny_data(), "cpu") for _ in range(2)] == ["DeviceLost", "SpoiledProcess"]
+
+
+@pytest.mark.parametrize("gigabytes", [4, 24, 139])
+def test_nearly_nothing_is_left_free_however_large_the_gpu(gigabytes: int) -> None:
+    free = gigabytes * 2**30
+    assert free - gpu_basics.ballast_bytes(free) < 100 * 2**20

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from optuna.trial import create_trial
 
-from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, study_of
+from tests.helpers.ledgers import RECORDED_DATA, SHAPE, make_folder, outcome, report, study_of
 from winnow.search.api.run import load_run
 from winnow.search.operations.planning import forecast_search
 from winnow.search.samplers.scalarized import scalarized
@@ -115,7 +115,7 @@ def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
     space, settings = problem()
     old = make_folder(tmp_path, space, settings)
     assert run(Ledger(old, space, settings, SHAPE))
-    study = {**old.read_study(), "data": {"fingerprint": "x"}}
+    study = {**old.read_study(), "data": {**RECORDED_DATA, "fingerprint": "x"}}
     (old.path / "study.yaml").write_text(json.dumps(study))
     lines = [json.loads(line) for line in warm_start(str(old.path), space, study).lines]
     assert all(line["figures"]["multiply_adds"] > 0 for line in lines)

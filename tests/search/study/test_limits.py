@@ -110,10 +110,24 @@ def test_configs_expected_to_be_clearly_slower_than_the_limit_are_no_longer_sugg
     def is_hopeless(batch_size: int, trials: list[FrozenTrial]) -> bool:
         draft = Draft(study, RandomSampler(), 20, known=space.encode({**slow, "batch_size": batch_size}))
         space.suggest(draft)
-        return feasibility.is_hopeless(draft, trials)
+        return feasibility.is_hopeless(draft, "cnn", trials)
 
     assert [is_hopeless(size, study.trials) for size in (32, 64, 128)] == [True, False, False]
     assert not is_hopeless(32, study.trials[:5])
+
+
+@pytest.mark.parametrize(("family", "expected"), [("cnn", False), ("my_pkg.net:build", True)])
+def test_a_size_that_is_known_exactly_is_not_estimated(tmp_path, family, expected):
+    """Networks just below the limit are often the best, and a fit would refuse some of them."""
+    space, settings = limited("search.limits.parameters=20000", trials=20)
+    folder = make_folder(tmp_path, space, settings)
+    assert run(Ledger(folder, space, settings, SHAPE), slow_epochs)
+    trials = study_of(folder).trials
+    for trial in trials:
+        trial.user_attrs["num_parameters"] = 10**6
+    draft = Draft(study_of(folder), RandomSampler(), 20, known=space.encode(trials[0].user_attrs["config"]))
+    space.suggest(draft)
+    assert Feasibility(settings.limits, SHAPE, 10).is_hopeless(draft, family, trials) is expected
 
 
 def test_a_worker_trains_no_network_beyond_a_limit(tmp_path: Path):

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.helpers.ledgers import SHAPE, make_folder, report
+from tests.helpers.ledgers import RECORDED_DATA, SHAPE, make_folder, report
 from winnow import reports
 from winnow.reports.figures.front import front_info
 from winnow.reports.html.sections import _headline, _winner_facts
@@ -279,7 +279,7 @@ def test_spellings_that_these_images_make_equal_are_one_config(tmp_path: Path) -
     space = space_of(**choices, baseline={"plain": plain}, start_from=spelled)
     settings = settings_for(space, trials=8, repeats=4, sampler="random", grace_epochs=2)
     run = make_folder(tmp_path, space, settings)
-    run.study.write_text(yaml.safe_dump(run.read_study() | {"data": {"image_shape": list(SHAPE)}}))
+    run.study.write_text(yaml.safe_dump(run.read_study() | {"data": RECORDED_DATA}))
     ledger = Ledger(run, space, settings, SHAPE)
     while (assignment := ledger.ask()) is not None:
         for epoch in (1, 2):

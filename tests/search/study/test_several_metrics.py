@@ -12,7 +12,7 @@ import optuna
 import pytest
 from optuna.trial import create_trial
 
-from tests.helpers.ledgers import SHAPE, make_folder, outcome, report, study_of
+from tests.helpers.ledgers import RECORDED_DATA, SHAPE, make_folder, outcome, report, study_of
 from winnow import reports
 from winnow.reports.tables.candidates import candidates
 from winnow.search.samplers.scalarized import scalarized
@@ -206,6 +206,21 @@ def test_the_scale_of_a_metric_ignores_failed_trainings():
         assert values[0] - values[2] > 1e-3
 
 
+def test_a_metric_whose_best_value_most_trials_have_does_not_hide_the_cost():
+    """Small validation splits and easy images give many ties. The scale of the metric was then nothing, and only tied trials were good."""
+    space = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, parameters]"])
+    settings = settings_for(space, trials=14, sampler="tpe")
+    study = optuna.create_study(direction="maximize")
+    for accuracy, parameters in ((1.0, 1e6), (1.0, 2e6), (1.0, 3e6), (0.99, 1e3)):
+        attrs = {"num_parameters": parameters}
+        study.add_trial(create_trial(value=accuracy, intermediate_values={1: accuracy}, user_attrs=attrs))
+    best = []
+    for seed in range(20):
+        values = [trial.value for trial in scalarized(study, settings.changed(seed=seed)).trials]
+        best.append(values.index(max(values)))
+    assert set(best) == {0, 3}
+
+
 @pytest.mark.parametrize("missing", [F1, ERROR])
 def test_a_metric_without_a_value_counts_as_for_the_first_one(tmp_path, missing):
     """An epoch without it is passed where nothing is compared, and the study has nothing of it. At a rung the trial fails."""
@@ -232,7 +247,9 @@ def test_warm_start_takes_the_metrics_of_every_epoch_along(tmp_path, monkeypatch
     before = catalog.load("digits", ["epochs=9", KEPT])
     old = make_folder(tmp_path, before, settings_for(before, trials=8, sampler="random"))
     assert run(Ledger(old, before, settings_for(before, trials=8, sampler="random"), SHAPE))
-    (old.path / "study.yaml").write_text(json.dumps({**old.read_study(), "data": {"fingerprint": "x"}}))
+    (old.path / "study.yaml").write_text(
+        json.dumps({**old.read_study(), "data": {**RECORDED_DATA, "fingerprint": "x"}})
+    )
 
     def start(*overrides: str) -> tuple[str, ...]:
         space = catalog.load("digits", ["epochs=9", KEPT, *overrides])

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.distributed import DistBackendError
 
-from winnow.search.training.errors import DeviceLost, failure, headline, is_out_of_memory, spoils_process
+from winnow.search.training.errors import DeviceLost, RankLost, failure, headline, is_out_of_memory, spoils_process
+from winnow.search.training.ranks import Rank, contact
 
 ADVICE = (
     "\nSearch for `cudaErrorX' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
@@ -138,3 +139,12 @@ def test_an_error_cannot_command_the_terminal():
     status, text = failure(RuntimeError("red \x1b[31m, bell \x07, a line\nand a tab\t."))
     assert status == "failed"
     assert text.endswith("RuntimeError: red \\x1b[31m, bell \\x07, a line\nand a tab\t.\n")
+
+
+def test_a_lack_of_memory_in_nccl_is_no_lost_rank() -> None:
+    """It has the class of a broken connection, but smaller pieces of a batch may need less memory."""
+    with pytest.raises(DistBackendError) as raised, contact(Rank(0, 2)):
+        raise DistBackendError(NCCL)
+    assert failure(raised.value)[0] == "out_of_memory"
+    with pytest.raises(RankLost), contact(Rank(0, 2)):
+        raise DistBackendError("NCCL error: remote process exited")
