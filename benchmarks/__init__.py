@@ -1,5 +1,6 @@
 """Measurements of Winnow; the README beside this file lists them with question, command, duration and result file."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,3 +17,14 @@ def spread(values: Sequence[float], form: str = ".1f") -> str:
         form: How a number is written, as in an f-string. Default: one digit after the point.
     """
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half the width of the 95 % interval of a mean, by Student's t; NaN for a single value.
+
+    Args:
+        values: The values, such as the differences on some tasks.
+    """
+    from winnow.reports.tables.intervals import t_975
+
+    return t_975(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan

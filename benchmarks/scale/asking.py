@@ -24,7 +24,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 import winnow.search.samplers.forecast_model  # noqa: F401  SciPy's import is not part of what is measured
-from benchmarks import RESULTS, spread
+from benchmarks import RESULTS, half_width, spread
 from winnow.search.samplers.draft import RANDOM, Draft
 from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.registry import SamplerContext, make_sampler
@@ -52,9 +52,8 @@ def main() -> None:
             print(f"| {size} | {running} | {' | '.join(cells)} |")
     pairs = [(best_of_search(seed, None), best_of_search(seed, BOUND)) for seed in range(options.searches)]
     differences = [bounded - whole for whole, bounded in pairs]
-    error = statistics.stdev(differences) / len(differences) ** 0.5
     print(
-        f"\nbounded less whole, best of {NUM_TRIALS}: {statistics.mean(differences):+.4f} +- {1.96 * error:.4f} (n = {len(pairs)})"
+        f"\nbounded less whole, best of {NUM_TRIALS}: {statistics.mean(differences):+.4f} +- {half_width(differences):.4f} (n = {len(pairs)})"
     )
     raw = {"costs_ms": costs, "pairs": pairs, "load": os.getloadavg(), "hardware": hardware(), "versions": versions()}
     path = RESULTS / "asking.json"

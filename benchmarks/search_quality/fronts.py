@@ -15,7 +15,7 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, half_width
 from benchmarks.search_quality.tasks import Params, Task, lcbench_tasks
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.history_window import recent
@@ -213,7 +213,7 @@ def table(runs: Sequence[dict[str, Any]], contenders: Sequence[str]) -> str:
         rival = max(contenders[:2], key=lambda name: mean(means[name].values()))
         for name in contenders:
             ratios = [math.log(max(means[name][task], 1e-6) / max(means[rival][task], 1e-6)) for task in tasks]
-            half = 2 * stdev(ratios) / math.sqrt(len(ratios)) if len(ratios) > 1 else math.nan
+            half = half_width(ratios)
             low, mid, high = (math.exp(mean(ratios) + shift) for shift in (-half, 0.0, half))
             ratio = "" if name == rival else f"{mid:.2f} ({low:.2f} to {high:.2f})"
             volume_text = f"{mean(means[name].values()):.3f}"

@@ -17,14 +17,14 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, half_width
 from benchmarks.search_quality.contenders import Contender, Forecasting, Stopping
 from benchmarks.search_quality.simulation import simulate
 from benchmarks.search_quality.tasks import Task, lcbench_tasks, recorded_tasks
@@ -161,7 +161,7 @@ def table(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
             cold = name.partition(",")[0]
             regret = {t: mean(found[*key, name][place] for key in keys if key[0] == t) for t in tasks}
             less = [mean(found[*key, cold][place] for key in keys if key[0] == t) - regret[t] for t in tasks]
-            half = 2 * stdev(less) / math.sqrt(len(less)) if len(less) > 1 else math.nan
+            half = half_width(less)
             paired = "" if name == cold else f"{mean(less):+.1f} ({mean(less) - half:+.1f} to {mean(less) + half:+.1f})"
             worst = "" if name == cold else f"{min(less):+.1f}"
             rows.append(

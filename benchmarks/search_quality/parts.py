@@ -15,13 +15,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import Any
 
 import torch
 
-from benchmarks import RESULTS
-from winnow.reports.tables.intervals import t_975
+from benchmarks import RESULTS, half_width
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import load
 from winnow.search.operations.training import TrainingJob, fit_and_test
@@ -107,7 +106,7 @@ def table(runs: dict[str, dict[str, dict[str, float]]]) -> str:
 def _with_interval(gains: list[float]) -> str:
     if len(gains) < 2:
         return f"{mean(gains):+.1f}"
-    half = t_975(len(gains) - 1) * stdev(gains) / len(gains) ** 0.5
+    half = half_width(gains)
     return f"{mean(gains):+.1f} ({mean(gains) - half:+.1f} to {mean(gains) + half:+.1f})"
 
 

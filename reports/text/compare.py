@@ -102,9 +102,10 @@ def comparison(runs: Sequence[RunData]) -> list[Row]:
         One dict per run. `best_objective` is that of the best config so far, the mean over its `num_repeats` completed repeats.
         `difference` is the advantage of its winner over the reference, in the objective on the test images. `difference_low` and
         `difference_high` are the ends of its 95 % interval over seeds and test images, paired by image. All three are None for the
-        reference. `dominated_share` is the hypervolume of its front; see `dominated_shares`.
+        reference. `dominated_share` is the hypervolume of its front, see `dominated_shares`; None if
+        the protocols of the runs differ.
     """
-    shares = dominated_shares(runs)
+    shares = [None] * len(runs) if protocol_differences(runs) else dominated_shares(runs)
     reference: Tested = (None, None)
     metric = name_on_test_images(runs[0].objective)
     rows = []

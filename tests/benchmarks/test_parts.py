@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from statistics import stdev
+
 import pytest
 
+from benchmarks import half_width
 from benchmarks.search_quality.parts import BASE, CNN, PARTS, config_of, table
 
 
@@ -27,3 +31,9 @@ def test_the_table_is_paired_by_seed() -> None:
     assert mixup == "| mixup | 2 | 57.0 | +2.0 (+2.0 to +2.0) | 1.10 |"
     runs["CutMix"] = {"0": run(0.49, 15.0)}
     assert table(runs).splitlines()[-1] == "| CutMix | 1 | 49.0 | -1.0 | 1.50 |"
+
+
+def test_intervals_of_few_tasks_are_those_of_student() -> None:
+    """Two standard errors are too narrow for four tasks."""
+    assert half_width([1.0, 2.0, 3.0, 4.0]) == pytest.approx(3.182446 * stdev([1.0, 2.0, 3.0, 4.0]) / 2, rel=1e-6)
+    assert math.isnan(half_width([1.0]))

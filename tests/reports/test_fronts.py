@@ -210,6 +210,17 @@ def test_fronts_are_compared_only_if_the_objectives_are_the_same(tmp_path: Path)
     assert "validation own metric was computed by different functions" in why_not_by_fronts([own, further])
 
 
+def test_fronts_of_other_protocols_have_no_hypervolume(tmp_path: Path) -> None:
+    """From Python too, where runs that do not compare are not refused."""
+    one, other = (
+        reports.read(make_front_run(tmp_path / name, ["validation_accuracy", {"minimize": ERROR}]))
+        for name in ("a", "b")
+    )
+    assert None not in [row["dominated_share"] for row in comparison([one, other])]
+    other.study["data"]["fingerprint"] = "fedcba9876543210"
+    assert [row["dominated_share"] for row in comparison([one, other])] == [None, None]
+
+
 def test_a_page_of_metrics_shows_every_front(run: reports.RunData) -> None:
     html = page(run)
     for name in (ERROR, "num_parameters"):
