@@ -24,12 +24,13 @@ def mps_daemon() -> Iterator[None]:
     Its pipes and logs are in a private folder, so it does not interfere with other daemons.
 
     Raises:
-        InputError: NVIDIA's driver has no MPS here, the daemon did not start or end, or temporary files cannot be written.
+        InputError: NVIDIA's driver has no MPS here, CUDA_VISIBLE_DEVICES names the GPUs in a way that fails under it, the daemon did not start or end, or temporary files cannot be written.
     """
     if shutil.which(CONTROL) is None:
         raise InputError(
             f"--mps: {CONTROL} is not on the PATH; it comes with NVIDIA's driver for Linux. Leave --mps out"
         )
+    _check_names()
     with ExitStack() as stack:
         with temporary_errors("start the command again"):
             folder = stack.enter_context(temporary_folder(MPS))
@@ -37,6 +38,23 @@ def mps_daemon() -> Iterator[None]:
         _start()
         stack.enter_context(_ended())
         yield
+
+
+def _check_names() -> None:
+    """Check that a GPU has the same name for the daemon and for the processes that use it.
+
+    The daemon counts the GPUs that it sees anew from 0, so a process that is given GPU 2 of the machine would find none.
+
+    Raises:
+        InputError: CUDA_VISIBLE_DEVICES has numbers other than 0, 1, ...
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    numbers = [name.strip() for name in named.split(",")]
+    if any(name.isdecimal() for name in numbers) and numbers != [str(number) for number in range(len(numbers))]:
+        raise InputError(
+            f"--mps: CUDA_VISIBLE_DEVICES={named} names GPUs by their number, but the MPS daemon counts those that it sees anew from 0; name "
+            "them by their UUID, as nvidia-smi -L prints it, or leave --mps out"
+        )
 
 
 @contextmanager

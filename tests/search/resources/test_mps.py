@@ -60,6 +60,26 @@ def test_without_the_program_it_is_refused(monkeypatch, tmp_path):
         pass
 
 
+@pytest.mark.parametrize("named", ["1", "2,3", "1,0"])
+def test_numbers_that_the_daemon_would_count_anew_are_refused(control, monkeypatch, tmp_path, named):
+    control()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    with (
+        pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES={named} names GPUs by their number.* by their UUID"),
+        mps_daemon(),
+    ):
+        pass
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("named", ["", "0", "0,1", "GPU-8a2f,GPU-11c0", "MIG-77"])
+def test_names_that_the_daemon_shares_are_kept(control, monkeypatch, tmp_path, named):
+    control()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    with mps_daemon():
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == named
+
+
 def test_a_daemon_that_does_not_start_is_named(control):
     control("echo 'An instance of this daemon is already running' >&2; exit 1")
     with pytest.raises(InputError, match="already running"), mps_daemon():
