@@ -16,9 +16,11 @@ from winnow.reports.text.summary import sentences
 
 
 def changed(folder: Path, **summary: Any) -> Path:
-    """The run with another summary of its images; `summary=None` as of an older Winnow."""
+    """The run with another summary of its images; without keys, with none, as of an older Winnow."""
     study = yaml.safe_load((folder / "study.yaml").read_text())
-    study["data"]["summary"] = {**study["data"]["summary"], **summary} if summary else None
+    before = study["data"].pop("summary")
+    if summary:
+        study["data"]["summary"] = {**before, **summary}
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     return folder
 
