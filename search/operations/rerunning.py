@@ -214,7 +214,7 @@ def _starts(study: Row, trial: Trial) -> list[Row]:
     """
     for key in ("created", "devices"):
         if key not in study:
-            raise InputError(f"study.yaml: damaged or cut short: {key}: Field required; take it from a copy of the run")
+            raise InputError(f"study.yaml: damaged or cut short: {key} is missing; take it from a copy of the run")
     records = [{**study, "time": study["created"]}, *(study.get("amendments") or [])]
     times = [datetime.fromisoformat(record["time"]).timestamp() for record in records]
     began = trial.user_attrs["started"]

@@ -257,7 +257,7 @@ def test_a_missing_prediction_file_costs_only_its_rows(tmp_path: Path) -> None:
         ("schema_version: 99", f"the run has schema_version 99, but this Winnow reads up to {RUN_VERSION}"),
         (
             "schema_version: 1\nsettings: {}",
-            "damaged or cut short: space: Field required; take it from a copy of the run",
+            "damaged or cut short: space is missing; take it from a copy of the run",
         ),
     ],
 )

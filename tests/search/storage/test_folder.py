@@ -115,10 +115,10 @@ def test_a_driver_killed_while_it_makes_the_folder_leaves_none_or_a_warm_one(tmp
         ("just words", "must contain a mapping, but contains str"),
         ("schema_version: 99\nspace: {}", "upgrade winnow-search"),
         ("schema_version: 1\nspace: {}\nsett", "cannot be read as YAML"),
-        ("schema_version: 1\nspace: {}", "cut short: settings: Field required"),
+        ("schema_version: 1\nspace: {}", "cut short: settings is missing"),
         (
             "schema_version: 1\nspace: {}\nsettings: {}\ndata:",
-            "cut short: data: Input should be a valid dictionary, but got None",
+            "cut short: data must be a mapping, but got None",
         ),
     ],
 )
