@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.ledgers import SHAPE, run_to_the_end
+from tests.helpers.ledgers import RECORDED_DATA, SHAPE, run_to_the_end
 from tests.helpers.offline_wandb import offline_runs
 from winnow import reports
 from winnow.reports.reading.run import read_records
@@ -64,13 +64,12 @@ def start(folder: RunFolder, space: Space, settings: Settings, name: str, crash_
 
 
 def new_run(folder: Path, space: Space, settings: Settings) -> RunFolder:
-    data = {"name": "digits", "class_names": []}
     study = {
         "schema_version": 1,
         "space": space.tree,
         "settings": settings.to_dict(),
         "created": "2026-11-21",
-        "data": data,
+        "data": RECORDED_DATA,
     }
     return create(folder, "it's mine", "run", study)
 
