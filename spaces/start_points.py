@@ -11,13 +11,15 @@ from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 
 # Keys that define how a training is measured rather than what is trained. The space sets them, so that results can be compared.
-PROTOCOL_KEYS = ("epochs", "early_stopping", "weights", "own_metric", "precision", "cuda_graphs")
+PROTOCOL_KEYS = ("epochs", "stop_after", "early_stopping", "weights", "own_metric", "precision", "cuda_graphs")
 
 
 def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
     """Return a recipe with the data, the epochs and the other protocol keys of a space.
 
-    Keys that the space leaves open keep the recipe's value. So does `data.augment`, which is part of what is trained.
+    Keys that the space leaves open keep the recipe's value. So does `data.augment`, which is part of what is trained. What retraining
+    adds to a winner's config in place of its validation images, the epoch after which it ends and the reductions of a plateau
+    schedule, is left out: it is no choice of the space.
 
     Args:
         recipe: A complete config.
@@ -25,6 +27,8 @@ def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
     """
     adapted = {**copy.deepcopy(recipe), "data": _data_under_protocol(recipe.get("data"), space.children.get("data"))}
     _take_over(adapted, space, PROTOCOL_KEYS)
+    if isinstance(adapted.get("schedule"), dict):
+        adapted["schedule"].pop("reductions", None)
     return adapted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from winnow.reports.facts import metrics_on_test_images
-from winnow.reports.statuses import FAILED_STATUSES
+from winnow.reports.statuses import FAILED_STATUSES, UNRANKED_STATUSES
 from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text.choices import DEPTH, choice_paths
@@ -18,8 +18,8 @@ SLICE = "slice-"
 """Prefix of the ids of slices; the path follows, with dashes for dots."""
 FRONT = "front"
 """Id of the front; the ids of its figures are this, a dash and the figure on the horizontal axis."""
-FAILED = ", ".join(f"'{status}'" for status in FAILED_STATUSES)
-SCORED = f"in_space and objective is not null and status not in ({FAILED})"
+UNRANKED = ", ".join(f"'{status}'" for status in UNRANKED_STATUSES)
+SCORED = f"in_space and objective is not null and status not in ({UNRANKED})"
 """Condition of the trials that are ranked."""
 SHOWN = "coalesce(estimated_end, objective)"
 """The value of a trial where stopped trials are compared with completed ones."""
@@ -274,7 +274,7 @@ def _of_winners(run: RunData) -> dict[str, str]:
         "first-test": (
             "select min(time) as first_test,\n"
             "  (select value from 'environment.parquet' where section = 'earlier_tests' and key = 'first') as first_earlier_test\n"
-            "from 'retrains.parquet'"
+            "from 'retrains.parquet' where test_accuracy is not null"
         ),
         "earlier-tests": (
             "select count(*) as shown,\n"

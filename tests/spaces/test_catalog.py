@@ -235,3 +235,30 @@ def test_a_space_needs_no_torch_and_no_ray() -> None:
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     )
     assert not loaded & {"torch", "ray", "optuna", "pandas", "numpy"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"stop_after": 2}, {"schedule": {"name": "plateau", "patience": 1, "reductions": [3]}}],
+    ids=["the epoch after which it ended", "the reductions of its plateau"],
+)
+def test_a_winner_as_it_was_retrained_starts_the_next_search(tmp_path: Path, more: dict[str, Any]) -> None:
+    """Retraining adds both to the config that it writes; they are no choices of a space."""
+    tree = {
+        "data": "digits",
+        "epochs": 6,
+        "batch_size": 32,
+        "model": {"name": "mlp", "hidden": {"choice": [[8], [16]]}},
+        "optimizer": {"name": "sgd", "lr": {"log": [0.01, 1.0]}},
+        **({"schedule": {"name": "plateau", "patience": {"int": [1, 3]}}} if "schedule" in more else {}),
+    }
+    config = {**tree, "model": {"name": "mlp", "hidden": [16]}, "optimizer": {"name": "sgd", "lr": 0.1}, **more}
+    (tmp_path / "winner.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({**tree, "start_from": [str(tmp_path / "winner.yaml")]}))
+    space = catalog.load(str(tmp_path / "space.yaml"))
+    ((_, start),) = space.start_from_named()
+    complete = space.config(start).model_dump(mode="json")
+    assert complete["model"]["hidden"] == [16]
+    assert "stop_after" not in complete
+    assert "reductions" not in complete["schedule"]
+    assert not space.notes

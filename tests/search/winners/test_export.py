@@ -290,7 +290,7 @@ def test_a_run_without_facts_about_its_data_is_refused(run, tmp_path, key):
     study = yaml.safe_load((copy / "study.yaml").read_text())
     del study["data"][key]
     (copy / "study.yaml").write_text(yaml.safe_dump(study))
-    with pytest.raises(InputError, match=rf"study\.yaml: damaged: KeyError: '{key}'"):
+    with pytest.raises(InputError, match=rf"study\.yaml: damaged or cut short: data\.{key} is missing"):
         search.load_winner(copy)
 
 
