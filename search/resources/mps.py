@@ -43,7 +43,7 @@ def mps_daemon() -> Iterator[None]:
 def _check_names() -> None:
     """Check that a GPU has the same name for the daemon and for the processes that use it.
 
-    The daemon counts the GPUs that it sees anew from 0, so a process that is given GPU 2 of the machine would find none.
+    The daemon renumbers the GPUs that it sees from 0, so a process that is given GPU 2 of the machine would find none.
 
     Raises:
         InputError: CUDA_VISIBLE_DEVICES has numbers other than 0, 1, ...
@@ -52,7 +52,7 @@ def _check_names() -> None:
     numbers = [name.strip() for name in named.split(",")]
     if any(name.isdecimal() for name in numbers) and numbers != [str(number) for number in range(len(numbers))]:
         raise InputError(
-            f"--mps: CUDA_VISIBLE_DEVICES={named} names GPUs by their number, but the MPS daemon counts those that it sees anew from 0; name "
+            f"--mps: CUDA_VISIBLE_DEVICES={named} names GPUs by their number, but the MPS daemon renumbers those that it sees from 0; name "
             "them by their UUID, as nvidia-smi -L prints it, or leave --mps out"
         )
 

@@ -61,7 +61,7 @@ def test_without_the_program_it_is_refused(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["1", "2,3", "1,0"])
-def test_numbers_that_the_daemon_would_count_anew_are_refused(control, monkeypatch, tmp_path, named):
+def test_numbers_that_the_daemon_would_change_are_refused(control, monkeypatch, tmp_path, named):
     control()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     with (
