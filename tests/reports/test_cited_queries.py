@@ -22,12 +22,12 @@ from winnow.reports.figures.front import front_info
 from winnow.reports.html import sections
 from winnow.reports.html.page import page
 from winnow.reports.html.search_sections import MAX_TRIALS
-from winnow.reports.statuses import STATUS_WORDS
+from winnow.reports.statuses import STATUS_WORDS, is_ranked
 from winnow.reports.tables.candidates import best_first
 from winnow.reports.tables.parquet import write_tables
 from winnow.reports.tables.query import query
 from winnow.reports.text import wording
-from winnow.reports.text.queries import queries
+from winnow.reports.text.queries import SCORED, queries
 from winnow.reports.visible import plotly_text
 from winnow.spaces.errors import InputError
 
@@ -369,3 +369,20 @@ def test_without_duckdb_the_way_to_it_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(InputError, match=r"pip install 'winnow-search\[query\]'"):
         query(run, "select 1")
+
+
+def test_trials_beyond_a_limit_are_no_ranked_trials(tmp_path: Path) -> None:
+    """A limit on the time of an epoch ends a trial after epochs that have values, so it has an objective."""
+    folder = make_run(tmp_path / "run", "searched")
+    journal = folder / "study.journal"
+    stopped = [row["trial"] for row in reports.read(folder).trial_rows() if row["status"] == "stopped"]
+    before = journal.read_text()
+    journal.write_text(before.replace('"status":"stopped"', '"status":"infeasible"'))
+    assert journal.read_text() != before
+    run = reports.read(folder)
+    write_tables(run, folder / "report")
+    assert {row["status"] for row in run.trial_rows() if row["trial"] in stopped} == {"infeasible"}
+    assert any(row["objective"] is not None for row in run.trial_rows() if row["trial"] in stopped)
+    found = query(run, f"select trial from 'trials.parquet' where {SCORED}").to_pylist()
+    assert {row["trial"] for row in found} == {row["trial"] for row in run.trial_rows() if is_ranked(row)}
+    assert not {row["trial"] for row in found} & set(stopped)
