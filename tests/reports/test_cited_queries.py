@@ -386,3 +386,16 @@ def test_trials_beyond_a_limit_are_no_ranked_trials(tmp_path: Path) -> None:
     found = query(run, f"select trial from 'trials.parquet' where {SCORED}").to_pylist()
     assert {row["trial"] for row in found} == {row["trial"] for row in run.trial_rows() if is_ranked(row)}
     assert not {row["trial"] for row in found} & set(stopped)
+
+
+def test_the_test_images_were_not_used_by_retrainings_that_failed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    lines = [json.loads(line) for line in (folder / "retrain.jsonl").read_text().splitlines()]
+    kept = [{key: value for key, value in line.items() if not key.startswith("test_")} for line in lines]
+    failed = [line | {"status": "failed", "error": "a bug", "predictions": None} for line in kept]
+    (folder / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in failed))
+    run = reports.read(folder)
+    write_tables(run, folder / "report")
+    assert "first used" not in page(run)
+    assert rows(run, "first-test")[0]["first_test"] is None
+    assert "first used" in page(reports.read(make_run(tmp_path / "tested")))

@@ -87,6 +87,35 @@ def test_a_small_network_goes_on_although_larger_ones_are_more_accurate(sampler)
         assert scheduler.promoted(range(6)) == 0
 
 
+def test_the_time_of_an_epoch_is_known_where_a_trial_is_judged(tmp_path, monkeypatch):
+    """It is an objective, so without it the trial would be judged by the times of others."""
+    space = catalog.load(
+        "digits", ["epochs=9", "search.objectives=[validation_accuracy, epoch_seconds]", "search.grace_epochs=2"]
+    )
+    settings = settings_for(space, trials=6, sampler="random")
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    timed, judged = set(), []
+    note, judge = ledger.scheduler.note_figures, ledger.scheduler.judge
+
+    def noted(number, figures):
+        timed.update([number] if figures.get("epoch_seconds") else [])
+        return note(number, figures)
+
+    def judged_with(number, epoch, value):
+        if epoch == 2:
+            judged.append(number in timed)
+        return judge(number, epoch, value)
+
+    monkeypatch.setattr(ledger.scheduler, "note_figures", noted)
+    monkeypatch.setattr(ledger.scheduler, "judge", judged_with)
+    while (assignment := ledger.ask()) is not None:
+        for epoch in range(1, 10):
+            if not ledger.record(assignment.number, report(assignment, epoch, wall_seconds=1.0)):
+                break
+    ledger.close()
+    assert judged == [True] * 6
+
+
 def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_preferred():
     _, settings = problem()
     study = optuna.create_study(direction="maximize")

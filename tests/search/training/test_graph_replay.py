@@ -7,6 +7,7 @@ gives inputs, outputs and gradients that the next replay overwrites.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -158,6 +159,10 @@ def test_where_gradients_would_be_overwritten_nothing_is_replayed(recorder: Reco
     assert isinstance(start(config, data, CPU, 0, Rank(), 1).parallel, GraphReplay)
     assert not isinstance(start(config, data, CPU, 0, Rank(), 2).parallel, GraphReplay)
     assert not isinstance(start(tiny_config(), data, CPU, 0, Rank(), 1).parallel, GraphReplay)
+    ahead = replace(
+        data, train=replace(data.train, reads_ahead=True)
+    )  # another thread would allocate during a recording
+    assert not isinstance(start(config, ahead, CPU, 0, Rank(), 1).parallel, GraphReplay)
 
 
 def test_a_custom_model_is_never_replayed(recorder: Recorder) -> None:
