@@ -1,10 +1,10 @@
 """Whether the seeds of a retraining should be trained as one: a step of several networks through `torch.func.vmap` against a step of each.
 
-    python -m benchmarks.speed.fused_seeds [--device cuda] [--seeds 3] [--steps 10] [--batch 128] [--threads 1]
+    python -m benchmarks.speed.fused_seeds [--device cuda] [--seeds 3] [--steps 10] [--batch 128] [--threads 1] [--output FILE]
 
 The weights of the seeds are stacked, so convolutions become grouped ones and linear layers batched products; each seed has images of its own.
 SGD with momentum, float32, no dropout. Both by turns, step by step; medians of CPU seconds, on a GPU of seconds. The largest difference of a
-weight after one step is given in float32, and in float64, where only a fault would show. Prints a Markdown table and writes
+weight after one step is given in float32, and in float64, where only a fault would show. Prints a Markdown table and writes FILE, by default
 benchmarks/results/fused_seeds-<device>.json.
 """
 
@@ -15,6 +15,7 @@ import copy
 import json
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,7 +81,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="file of the raw numbers")
     options = parser.parse_args()
+    output = options.output or RESULTS / f"fused_seeds-{options.device}.json"
+    del options.output  # results hold no paths
     torch.set_num_threads(options.threads)
     rows = []
     print(
@@ -96,7 +100,7 @@ def main() -> None:
             f"| {name} | {' | '.join(cells)} | {ratio:.2f} | {row['float32']:.1e} | {row['float64']:.1e} |", flush=True
         )
     raw = {"options": vars(options), "rows": rows, "hardware": hardware(), "versions": versions()}
-    (RESULTS / f"fused_seeds-{options.device}.json").write_text(json.dumps(raw, indent=2) + "\n")
+    output.write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def networks(name: str, options: argparse.Namespace, kind: torch.dtype = torch.float32) -> list[nn.Module]:

@@ -48,6 +48,8 @@ class GpuReport:
     """Whether torch sees a slice of a GPU (MIG). It sees only one at a time."""
     slices: tuple[str, ...] = ()
     """UUIDs of all slices that this process may use; `usable` then are indices into them. Empty: not known."""
+    is_rocm: bool = False
+    """Whether these are GPUs of AMD, which Ray assigns by `HIP_VISIBLE_DEVICES`."""
 
     @property
     def line(self) -> str:
@@ -92,7 +94,9 @@ def _examined(visible: str | None = None) -> GpuReport:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return GpuReport(problems=(f"the process that tested them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
-    return GpuReport(tuple(raw["usable"]), tuple(raw["names"]), tuple(raw["problems"]), raw["has_slices"])
+    lists = ("usable", "names", "problems")
+    flags = {name: raw[name] for name in ("has_slices", "is_rocm")}
+    return GpuReport(**{name: tuple(raw[name]) for name in lists}, **flags)
 
 
 def _slices() -> list[str]:
@@ -148,7 +152,7 @@ def _missing_slurm_gpus(environment: Mapping[str, str] = os.environ) -> tuple[st
 
 
 def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES`, so that Ray assigns no other one to a trial.
+    """Leave only the usable GPUs in `CUDA_VISIBLE_DEVICES` (ROCm: `HIP_VISIBLE_DEVICES`), so that Ray assigns no other one to a trial.
 
     Args:
         report: The GPUs of this machine. Nothing changes if all of them are usable, or none, unless they are MIG slices: Ray can give
@@ -158,9 +162,11 @@ def hide_unusable(report: GpuReport, environment: MutableMapping[str, str] = os.
     if report.slices and report.usable:
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(report.slices[index] for index in report.usable)
     elif report.usable and report.problems:
-        visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        # ROCm reads both variables, and the first of these two that is set decides.
+        known = ("HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES") if report.is_rocm else ("CUDA_VISIBLE_DEVICES",)
+        visible = next((environment[name] for name in known if environment.get(name)), "").split(",")
         names = [visible[index] if index < len(visible) and visible[index] else str(index) for index in report.usable]
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(names)
+        environment[known[0]] = ",".join(names)
 
 
 def examine(torch: Any) -> GpuReport:
@@ -182,7 +188,13 @@ def examine(torch: Any) -> GpuReport:
         else:
             usable.append(index)
             names.append(f"{name} ({torch.cuda.get_device_properties(index).total_memory / 2**20:,.0f} MB)")
-    return GpuReport(tuple(usable), tuple(names), tuple(problems), any(" MIG " in name for name in names))
+    return GpuReport(
+        usable=tuple(usable),
+        names=tuple(names),
+        problems=tuple(problems),
+        has_slices=any(" MIG " in name for name in names),
+        is_rocm=torch.version.hip is not None,
+    )
 
 
 def _why_none(torch: Any) -> str:

@@ -320,8 +320,10 @@ def _trials_per_gpu(
     if recorded is not None and options.trials_per_gpu is None:
         here = {kind: number for kind, number in recorded.trials_per_gpu.items() if kind in inventory.kinds}
         return {**here, "": max(1, round(1 / recorded.gpus_per_trial))}, ""
-    if measure is None or not inventory.gpus_now:
+    if measure is None:
         return {"": 1}, ""
+    if not inventory.gpus_now:
+        return {"": 1}, " (not measured, as there is no GPU yet; --trials-per-gpu sets another number)"
     if len(inventory.kinds_now) < 2:
         packing = measure("cuda", inventory.cpus_per_gpu)
         return {"": packing.at_once}, f" ({packing.explanation}{_turns(options, packing.at_once)})"

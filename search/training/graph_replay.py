@@ -95,7 +95,11 @@ def _recorded(network: nn.Module, images: torch.Tensor) -> nn.Module | None:
     number_type = torch.get_autocast_dtype(kind)
     is_mixed = torch.is_autocast_enabled(kind)
     try:
-        with _unchanged(network, images.device), torch.autocast(kind, number_type, is_mixed, cache_enabled=False):
+        with (
+            _same_stream(images.device),
+            _unchanged(network, images.device),
+            torch.autocast(kind, number_type, is_mixed, cache_enabled=False),
+        ):
             passes = _Passes(network)
             torch.cuda.make_graphed_callables(passes, (torch.empty_like(images).copy_(images),))
             return passes
@@ -104,6 +108,22 @@ def _recorded(network: nn.Module, images: torch.Tensor) -> nn.Module | None:
         AssertionError,
     ):  # torch raises RuntimeError for every error of CUDA, too little memory among them
         return None
+
+
+@contextmanager
+def _same_stream(device: torch.device) -> Iterator[None]:
+    """Return to the current stream after a recording.
+
+    A recording that fails may leave its own stream as the current one, where every later step would run.
+    """
+    if not has_graphs(device):
+        yield
+        return
+    before = torch.cuda.current_stream(device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_stream(before)
 
 
 class _Passes(nn.Module):

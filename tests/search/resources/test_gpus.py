@@ -95,6 +95,21 @@ def test_ray_sees_only_the_usable_ones(before, after):
     assert before["CUDA_VISIBLE_DEVICES"] == after
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "1"),
+        ({"HIP_VISIBLE_DEVICES": "4,6"}, "6"),
+        ({"CUDA_VISIBLE_DEVICES": "4,6"}, "6"),
+        ({"HIP_VISIBLE_DEVICES": "2,3", "CUDA_VISIBLE_DEVICES": "4,6"}, "3"),
+    ],
+)
+def test_ray_reads_another_variable_with_rocm(before, after):
+    """Ray assigns GPUs of AMD by `HIP_VISIBLE_DEVICES`, whatever the other variable says."""
+    hide_unusable(GpuReport((1,), ("MI300X",), ("MI300X: only 3 of 196,288 MB are free",), is_rocm=True), before)
+    assert before["HIP_VISIBLE_DEVICES"] == after
+
+
 @pytest.fixture
 def sign(monkeypatch, tmp_path):
     """A machine with a GPU, by its files."""
@@ -193,7 +208,7 @@ def test_gpus_of_slurm_on_a_machine_without_any_are_named(no_sign, monkeypatch, 
 
 
 def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
-    raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False}
+    raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False, "is_rocm": False}
     answer = SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(raw))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")

@@ -244,3 +244,12 @@ def test_a_cluster_without_a_gpu_yet_waits_and_says_so():
     assert (
         "the first trial waits until the cluster has its first GPU" in plan(Inventory(((4, 0), (4, 1)), 0)).explanation
     )
+
+
+def test_nothing_is_measured_before_the_first_gpu_comes():
+    """A cluster that scales from none; the plan says so, and how to set another number."""
+    growing = Inventory(((8, 2), (8, 2)), 0)
+    found = plan(growing)  # `measure` would fail
+    assert (found.concurrent, found.gpus_per_trial) == (4, 1.0)
+    assert "(not measured, as there is no GPU yet; --trials-per-gpu sets another number)" in found.explanation
+    assert "not measured" not in plan(growing, trials_per_gpu=2).explanation

@@ -120,6 +120,22 @@ def test_replays_change_no_number(recorder: Recorder, monkeypatch: pytest.Monkey
     assert replayed == [False] * 6 + [True] * 8
 
 
+def test_a_recording_that_fails_leaves_no_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch leaves the stream of the recording as the current one if the end of the recording fails."""
+    current = ["before"]
+
+    def fail(*_: Any) -> None:
+        current.append("of the recording")
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(graph_replay, "has_graphs", lambda device: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", current.append)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
+    assert graph_replay._recorded(nn.Linear(3, 2), torch.zeros(1, 3)) is None
+    assert current == ["before", "of the recording", "before"]
+
+
 def test_a_resumed_training_measures_again(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(**LONG, cuda_graphs=True)
     expected, _, states, weights = trained(config)
