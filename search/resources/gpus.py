@@ -94,8 +94,7 @@ def _examined(visible: str | None = None) -> GpuReport:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return GpuReport(problems=(f"the process that tested them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
-    lists = (tuple(raw[name]) for name in ("usable", "names", "problems"))
-    return GpuReport(*lists, has_slices=raw["has_slices"], is_rocm=raw["is_rocm"])
+    return GpuReport(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
 
 
 def _slices() -> list[str]:

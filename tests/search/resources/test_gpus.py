@@ -208,7 +208,7 @@ def test_gpus_of_slurm_on_a_machine_without_any_are_named(no_sign, monkeypatch, 
 
 
 def test_ray_gets_the_number_that_torch_can_use(sign, monkeypatch):
-    raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False, "is_rocm": False}
+    raw = {"usable": [1], "names": ["H100"], "problems": ["P100: too old"], "has_slices": False}
     answer = SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(raw))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
