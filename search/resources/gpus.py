@@ -94,7 +94,8 @@ def _examined(visible: str | None = None) -> GpuReport:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         return GpuReport(problems=(f"the process that tested them ended with exit code {done.returncode} ({last})",))
     raw = json.loads(done.stdout.splitlines()[-1])
-    return GpuReport(**{name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return GpuReport(**fields)
 
 
 def _slices() -> list[str]:
