@@ -17,12 +17,11 @@ from rich.text import Text
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.expected_end import FEWEST_EPOCHS, ExpectedEnds
 from winnow.reports.text.config_words import describe
-from winnow.reports.text.wording import plural
+from winnow.reports.text.wording import figure_words, plural
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.views.system_usage import GpuUse, Use, Watch
 from winnow.search.views.view import View, clock
-from winnow.spaces.epoch_figures import in_words
 
 SPARKS = "▁▂▃▄▅▆▇█"
 STYLES = {
@@ -230,7 +229,7 @@ class LiveView(View):
         return Text.assemble(
             ("best  ", "bold"),
             (f"{value:.4f}", "bold green"),
-            f" {in_words(ledger.settings.objective)}{repeats}, trial {number}",
+            f" {figure_words(ledger.settings.objective)}{repeats}, trial {number}",
             (f"\n      {describe(ledger.best_config)}", "dim"),
             no_wrap=True,
             overflow="ellipsis",
