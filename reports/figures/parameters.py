@@ -170,11 +170,15 @@ def parallel_coordinates(run: RunData) -> list[Figure]:
     axes = [_axis(run, path, rows) for path in paths]
     caption = (
         "One line per trial that did not fail, coloured by rank (orange is best, grey is worst); drag along an axis to keep only the trials in a range. "
-        f"Shown are the {len(axes)} most important parameters{about}; lines at the bottom (-) are trials without that parameter. "
+        f"{_shown_text(len(axes))}{about}; lines at the bottom (-) are trials without that parameter. "
         f"{about_stopped(rows)}"
     ) + note(len(rows), len(scored), f"the {NUM_BEST} best trials")
     plot = _draw_parallel(run, axes, rows)
     return [Figure("parallel", "Parallel coordinates", caption, plot, min_width=110 * (len(axes) + 1))]
+
+
+def _shown_text(num: int) -> str:
+    return f"Shown are the {num} most important parameters" if num > 1 else "Shown is the most important parameter"
 
 
 def about_stopped(rows: Iterable[Mapping[str, Any]]) -> str:

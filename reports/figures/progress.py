@@ -62,7 +62,7 @@ def best_so_far(run: RunData) -> list[Figure]:
     shown = drawn(len(info.best), MAX_EPOCHS, corners)
     caption = (
         f"The line is the best {wording.objective_name(run)} of a completed trial, the value that trials are ranked by. Each dot is one "
-        "finished epoch of one trial. The axis leaves out low values of the first steps; a button shows them."
+        "finished epoch of one trial. The axis leaves out bad values of the first steps; a button shows them."
     )
     if info.best[-1] is None:
         caption = f"No trial has completed yet. {caption}"

@@ -64,8 +64,13 @@ def winners(run: RunData) -> list[Figure]:
     if not info.labels:
         return []
     left_out = " The baseline is left out, as its loss is of another kind." if info.left_out else ""
+    bars = (
+        f"Dot and bar: mean {info.names[0]} and its 95 % interval {info.over}"
+        if info.over
+        else f"Dot: mean {info.names[0]}"
+    )
     caption = (
-        f"Dot and bar: mean {info.names[0]} and its 95 % interval {info.over}; ticks: the seeds. "
+        f"{bars}; ticks: the seeds. "
         f"Open diamond: {info.names[1]} in the search; its distance from the dot is the search-to-retrain gap.{left_out}"
     )
     return [Figure("winners", "Winners on the test images", caption, _draw_winners(info))]

@@ -86,7 +86,7 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
     first = next((row for row in rows if row["rank"] == 1 and row["test_objective"] is not None), None)
     if first is not None:
         low, high = first["test_objective_low"], first["test_objective_high"]
-        images, name = first["num_test_images"], wording.tested_name(run)
+        images, name = (run.study.get("data") or {}).get("num_test"), wording.tested_name(run)
         num_classes = f"{len(run.class_names)} classes"
         if run.objective == "validation_accuracy":
             of = f" of {wording.count(images)} test images of {num_classes}" if images else ""
@@ -95,7 +95,9 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
             on = f" on {wording.count(images)} images of {num_classes}" if images else ""
             about = f"is the {name} of the winner{on}"
         about += f", mean of {seeds_text(first)}"
-        if low is not None:
+        if low is None:
+            about += f" ({wording.why_no_interval(first)}, so no interval)"
+        else:
             about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
         return wording.objective_text(run, first["test_objective"]), about, "headline"
     best = incumbent(run, run.rows("trials"))

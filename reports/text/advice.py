@@ -13,7 +13,15 @@ from winnow.reports.tables.candidates import best_first
 from winnow.reports.text import wording
 from winnow.reports.text.advice_ranges import Change, changed_command, converging_range, wider_ranges
 from winnow.reports.text.audit import num_unfinished
-from winnow.reports.text.next_step import ENDED_BY_TIME, Advice, is_searched, next_step, retrain_command
+from winnow.reports.text.next_step import (
+    ENDED_BY_TIME,
+    ENDED_EXHAUSTED,
+    Advice,
+    all_failed_text,
+    is_searched,
+    next_step,
+    retrain_command,
+)
 from winnow.spaces.epoch_figures import is_share
 from winnow.spaces.trial_status import TrialStatus
 
@@ -26,8 +34,8 @@ MIN_CURVES = 2
 """Number of completed trials needed for advice on the number of epochs."""
 TRIALS_PER_PARAMETER = 10
 """Number of trials per parameter from which the order of importance is usually stable."""
-BASELINES = ("recipes/digits-baseline", "recipes/cifar10-baseline")
-"""Recipes that may serve as a baseline; the first that fits the images is named."""
+BASELINES = {"recipes/digits-baseline": 8, "recipes/cifar10-baseline": 32}
+"""Recipes that may serve as a baseline, with the pixels per side of their images; of those that fit, the one with the nearest size is named."""
 
 
 def advice(run: RunData) -> list[Advice]:
@@ -69,12 +77,12 @@ def _from_change(run: RunData, change: Change) -> Advice:
 
 def _on_failed_retraining(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     """Advise to run the retrainings again if those of the winners all failed."""
-    failed = [row for row in run.rows("retrains") if row["status"] != TrialStatus.COMPLETED and not row["baseline"]]
+    failed = all_failed_text(run)
     if not failed or any(row["num_seeds"] for row in winners if not row["baseline"]):
         return
-    error = wording.failure_text(failed[-1]).splitlines()[-1]
+    last = [row for row in run.rows("retrains") if not row["baseline"]][-1]
     text = (
-        f"All {len(failed)} retrainings of the winners failed, so nothing was tested. The last one: {error.rstrip('.')}. "
+        f"{failed}, so nothing was tested. The last one: {wording.failure_text(last).splitlines()[-1].rstrip('.')}. "
         "Once the cause is fixed, this command runs them again."
     )
     yield Advice(text, retrain_command(run), "retrains")
@@ -94,6 +102,8 @@ def _on_unfinished_search(run: RunData) -> Iterator[Advice]:
 def _on_a_better_baseline(run: RunData, trials: list[Row], winners: list[Row]) -> Iterator[Advice]:
     """Advise to search more if the winner is worse than the baseline beyond chance."""
     first = next((row for row in winners if row["rank"] == 1), None)
+    if _is_exhausted(run):
+        return
     if first is not None and first["objective_gain_high"] is not None and first["objective_gain_high"] < 0:
         text = (
             "The winner is worse than the baseline: the interval of the gain lies below 0. Search more of the space; if that does "
@@ -122,7 +132,8 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
 
     if run.space.baseline:
         return
-    for name in BASELINES:
+    _, *sides = (run.study.get("data") or {}).get("image_shape") or (3, 32, 32)
+    for name in sorted(BASELINES, key=lambda name: abs(math.log(max(sides) / BASELINES[name]))):
         if catalog.changed(run.space, [f"baseline={name}"]).baseline:
             text = "There is no baseline, so how much the search gained is unknown. Add one and train it under the same protocol."
             add = wording.command(
@@ -133,7 +144,12 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
 
 
 def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
-    """Advise to train longer if the best completed trials were still improving at their last epoch."""
+    """Advise to train longer if the best completed trials were still improving at their last epoch.
+
+    Where the space leaves `epochs` open, that is advice on a range; see `wider_ranges`.
+    """
+    if any(parameter.study_name == "epochs" for parameter in run.space.parameters()):
+        return
     epochs = int(run.settings.get("max_epochs") or 0)
     completed = [row for row in ranked if row["status"] == TrialStatus.COMPLETED and row["num_epochs"] == epochs][:4]
     rises = [rise for row in completed if (rise := _late_rise(run, row)) is not None]
@@ -169,7 +185,8 @@ def _noise(run: RunData, value: float) -> float:
 def _on_trials(run: RunData, trials: list[Row], ranked: list[Row]) -> Iterator[Advice]:
     best = ranked[0]["trial"]
     # Without a completed trial, the best one is unknown: values of different epochs are not compared.
-    if len(trials) >= 10 and best >= 0.8 * len(trials) and ranked[0]["status"] == TrialStatus.COMPLETED:
+    is_late = len(trials) >= 10 and best >= 0.8 * len(trials) and ranked[0]["status"] == TrialStatus.COMPLETED
+    if is_late and not _is_exhausted(run):
         text = f"The best completed trial, {best}, was among the last of {len(trials)}, so more trials may find a better one."
         yield Advice(text, wording.command("extend", run.path, "--trials", str(len(trials))), "ranks")
 
@@ -219,7 +236,7 @@ def _on_importance(run: RunData) -> Iterator[Advice]:
     parameters = len(run.space.parameters())
     supported = max((row["num_trials"] for row in run.rows("importance")), default=0)
     needed = TRIALS_PER_PARAMETER * parameters
-    if 0 < supported < needed:
+    if 0 < supported < needed and not _is_exhausted(run):
         text = (
             f"Importance rests on {wording.plural(supported, 'trial')} for {wording.plural(parameters, 'parameter')}, so its order may "
             f"be chance. About {needed} trials, {TRIALS_PER_PARAMETER} for each parameter, make it reliable."
@@ -231,6 +248,11 @@ def _on_reuse(run: RunData, winners: list[Row]) -> Advice:
     start = f"start_from={json.dumps([str(run.path / 'report' / 'winner.yaml')])}"
     best = "this winner" if winners else "the best config so far"
     return Advice(f"Start the next search from {best}.", _new_run(run, "--set", start))
+
+
+def _is_exhausted(run: RunData) -> bool:
+    """Return whether every config of the space was tried, so that no trial can be added to it."""
+    return run.study.get("search_ended") == ENDED_EXHAUSTED
 
 
 def _on_stops(run: RunData, trials: list[Row]) -> Iterator[Advice]:
@@ -245,5 +267,11 @@ def _on_stops(run: RunData, trials: list[Row]) -> Iterator[Advice]:
 
 
 def _new_run(run: RunData, *options: str) -> str:
-    """Return the command that searches the space of this run again in a new run, with other options."""
-    return shlex.join(["winnow", "run", str(run.path / "report" / "space.yaml"), *options])
+    """Return the command that searches the space of this run again in a new run, with other options.
+
+    It reads files that `winnow report` writes, so it begins with that command until they are there.
+    """
+    folder = run.path / "report"
+    words = shlex.join(["winnow", "run", str(folder / "space.yaml"), *options])
+    has_files = all((folder / name).exists() for name in ("space.yaml", "winner.yaml"))
+    return words if has_files else f"{wording.command('report', run.path)} && {words}"

@@ -28,6 +28,8 @@ WIDER = 0.3
 """Share of the range by which it is widened."""
 MIN_TRIALS = 4
 """Number of trials needed for advice on a range."""
+LOWER = 100
+"""Factor by which the lower end of the learning rate is lowered if all trainings diverged."""
 PURE = 0.8
 """Minimum share of diverged trials above a value, and of other trials below it, for the value to be advised as the upper end."""
 
@@ -98,11 +100,14 @@ def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
 
     Returns:
         The change of the first logarithmic range that fits; None if no value separates diverged
-        from other trials.
+        from other trials. If all trials diverged, the change is to lower learning rates, the most frequent cause.
     """
     columns = _columns(run.space)
-    if not any(row["status"] == TrialStatus.DIVERGED for row in ran):
+    num_diverged = sum(row["status"] == TrialStatus.DIVERGED for row in ran)
+    if not num_diverged:
         return None
+    if num_diverged == len(ran):
+        return _lower_rates(run, ran, columns)
     for parameter in run.space.parameters():
         if not parameter.domain.is_log:
             continue
@@ -127,6 +132,27 @@ def converging_range(run: RunData, ran: Sequence[Row]) -> Change | None:
             )
             return Change(text, _override(parameter, low, limit))
     return None
+
+
+def _lower_rates(run: RunData, diverged: Sequence[Row], columns: dict[str, str]) -> Change | None:
+    """Advise to search learning rates below the lowest of trials that all diverged; None if there are few, or no rate is open."""
+    rates = [each for each in run.space.parameters() if each.domain.is_log and each.study_name.endswith(".lr")]
+    values = {rate: [row[rate.path] for row in diverged if _had(row, rate, columns)] for rate in rates}
+    rate = max(rates, key=lambda rate: len(values[rate]), default=None)
+    if rate is None or len(values[rate]) < MIN_TRIALS - 1:
+        return None
+    least = min(values[rate])
+    high, low = (
+        _rounded(least * 0.999, down=True),
+        _rounded(min(least, getattr(rate.domain, "low", least)) / LOWER, down=True),
+    )
+    if not _allowed(run.space, rate, low):
+        return None
+    text = (
+        f"All {len(diverged)} trials that ran diverged, with {rate.study_name} down to {least:.2g}. Lower learning rates diverge less "
+        f"often. Search them from {low:g} to {high:g}."
+    )
+    return Change(text, _override(rate, low, high))
 
 
 def _columns(space: Space) -> dict[str, str]:

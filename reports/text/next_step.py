@@ -143,6 +143,22 @@ def retraining_text(state: Retraining) -> str:
     return f"{text}."
 
 
+def all_failed_text(run: RunData) -> str:
+    """Return that no retraining of a winner succeeded, such as `All 9 retrainings of the winners failed`; empty if one did or none ended.
+
+    Args:
+        run: The run.
+    """
+    own = [row for row in run.retrain_rows() if not row["baseline"]]
+    if not own or any(row["status"] == TrialStatus.COMPLETED for row in own):
+        return ""
+    state = retraining(run, run.trial_rows())
+    ended = " that have ended" if state is not None and state.left else ""
+    if len(own) == 1:
+        return f"The {'only' if not ended else 'first'} retraining of a winner failed"
+    return f"All {len(own)} retrainings of the winners{ended} failed"
+
+
 def retrain_command(run: RunData) -> str:
     """Return the command that retrains the winners, with the options of the last start that differ from the settings."""
     options = {key: value for key, value in _planned(run).items() if value != _settings(run)[key]}
@@ -193,6 +209,12 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
         row["status"] == TrialStatus.COMPLETED for row in trials
     )  # a stopped trial might have failed later
     if num_failed > num_others:
+        if any(row["status"] == TrialStatus.DIVERGED for row in trials):  # rarely: this needs Arrow and the space
+            from winnow.reports.text.advice_ranges import changed_command, converging_range
+
+            ran = [row for row in run.rows("trials") if row["status"] != TrialStatus.SKIPPED]
+            if (change := converging_range(run, ran)) is not None:
+                return Advice(f"{text} {change.text}", changed_command(run, change), "ranks")
         (_, reason), numbers = next(iter(failures.items()))
         text += (
             f" {num_failed} of {wording.plural(num_failed + num_others, 'trial')} not stopped early failed, {len(numbers)} of them with: "

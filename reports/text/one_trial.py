@@ -39,6 +39,8 @@ FACTS = (
     "started",
     "ended",
 )
+VERDICTS = {"continue": "go"}
+"""Shorter words for decisions at a rung."""
 OBJECTIVES = ("objective", "best_objective", "audit_objective")
 COSTS = ("train_seconds", "images_per_second", "num_parameters", "multiply_adds", "latency_ms", "epoch_seconds")
 
@@ -156,7 +158,11 @@ def _epoch_table(run: RunData, epochs: list[Row]) -> Table:
     for name in ("epoch", *first, "val loss", "val acc", "lr", "s", "rung"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in epochs:
-        verdict = "" if row["rung"] is None else f"{row['rung']} {'stop' if row['decision'] == 'stop' else 'go'}"
+        verdict = (
+            ""
+            if row["rung"] is None
+            else f"{row['rung']} {VERDICTS.get(row['decision'], row['decision'] or '')}".rstrip()
+        )
         loss = wording.number(row["train_loss"])
         if other:
             figures = (wording.objective_text(run, row[run.objective]), loss)

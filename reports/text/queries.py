@@ -9,6 +9,7 @@ from winnow.reports.statuses import FAILED_STATUSES, UNRANKED_STATUSES
 from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text.choices import DEPTH, choice_paths
+from winnow.reports.text.winner_words import GUESSING
 from winnow.spaces.epoch_figures import QUALITY, TEST_METRICS, EpochFigure, is_cost, name_on_test_images
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ def _of_run(run: RunData) -> dict[str, str]:
             ")\n"
             "select sum(num_epochs) as epochs, count(*) filter (where status <> 'skipped') as trials, sum(train_seconds) as train_seconds,\n"
             "  (select sum(gpus * wall_seconds) / 3600 from 'epochs.parquet' where phase = 'search') as gpu_hours,\n"
+            "  (select count(*) from 'epochs.parquet' where phase = 'audit') as audit_epochs,\n"
+            "  (select sum(wall_seconds) from 'epochs.parquet' where phase = 'audit') as audit_seconds,\n"
             "  (select sum(greatest(0, ended - if(began <= until + 60, until, began))) from seen) as wall_seconds\n"
             "from 'trials.parquet'"
         ),
@@ -236,13 +239,17 @@ def _of_winners(run: RunData) -> dict[str, str]:
     of_validation = "select max(share) as largest_class from 'data.parquet' where split = 'validation'"
     largest = "select max(largest_class) as largest_class from 'winners.parquet'" if tested else of_validation
     metric = name_on_test_images(run.objective)
+    num_classes = "(select value::int from 'environment.parquet' where section = 'data' and key = 'num_classes')"
+    guessing = GUESSING[run.objective][0].format(k=num_classes) if run.objective in GUESSING else "null"
     return {
         "headline": (
             "select test_objective, test_objective_low, test_objective_high, test_objective_images,\n"
-            "       num_seeds, num_failed, num_objective_seeds, num_test_images\nfrom 'winners.parquet' where rank = 1"
+            "       num_seeds, num_failed, num_objective_seeds, num_test_images,\n"
+            "  (select value::int from 'environment.parquet' where section = 'data' and key = 'num_test') as test_images\n"
+            "from 'winners.parquet' where rank = 1"
         ),
         "yardsticks": (
-            "select (select 1 / value::int from 'environment.parquet' where section = 'data' and key = 'num_classes') as guessing,\n"
+            f"select {guessing} as guessing,\n"
             f"  ({largest}) as largest_class,\n"
             "  (select any_value(test_objective) from 'winners.parquet' where baseline) as baseline,\n"
             "  (select any_value(test_accuracy) from 'winners.parquet' where rank = 1) as accuracy"

@@ -7,6 +7,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.facts import measure
 from winnow.reports.tables.candidates import best_first, incumbent
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
@@ -16,6 +17,7 @@ from winnow.reports.text.next_step import (
     ENDED_BY_TIME,
     ENDED_EXHAUSTED,
     ENDED_WITHOUT_GAIN,
+    all_failed_text,
     is_searched,
     retraining,
     retraining_text,
@@ -31,7 +33,7 @@ from winnow.reports.text.seeds import (
     with_repeats,
     without_value_text,
 )
-from winnow.spaces.epoch_figures import is_maximized, is_share
+from winnow.spaces.epoch_figures import OWN_METRIC, is_maximized, is_share
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (f"Searched {wording.searched_text(run)}.", "settings"),
         (_end_sentence(run, trials), "tiles"),
         (_best_sentence(run, trials), "best-config"),
+        (_own_metric_sentence(run), ""),
         *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
         (_front_sentence(run), FRONT if run.further else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
@@ -71,6 +74,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (repeats_text(winners), "winners"),
         (earlier_tests_text(run), "earlier-tests"),
         (_retraining_sentence(run, trials), "retrains"),
+        (_tf32_sentence(run, winners), ""),
         (ensemble_sentence(run), "ensemble"),
         *((wording.one_class_warning(row), "winners") for row in winners),
         (_majority_sentence(run, winners), "largest-class"),
@@ -82,7 +86,11 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
 
 def cost_sentences(run: RunData) -> list[tuple[str, str]]:
     """Return what the search and the retraining cost, as far as they ran, in sentences with the ids of their queries."""
-    facts = ((_cost_sentence(run, run.rows("trials")), "cost"), (_retrain_cost(run), "retraining-cost"))
+    facts = (
+        (_cost_sentence(run, run.rows("trials")), "cost"),
+        (_audit_cost(run), "cost"),
+        (_retrain_cost(run), "retraining-cost"),
+    )
     return [(text, query) for text, query in facts if text]
 
 
@@ -105,6 +113,8 @@ def _end_sentence(run: RunData, trials: list[Row]) -> str:
 def _best_sentence(run: RunData, trials: list[Row]) -> str:
     best = incumbent(run, trials)
     if best is None:
+        if is_searched(run, trials):
+            return "No trial finished an epoch with a value, so there is nothing to compare."
         return "No trial has finished an epoch yet, so there is nothing to compare."
     objective, text = wording.objective_name(run), wording.objective_text(run, best["objective"])
     if "repeats" in best:
@@ -113,6 +123,15 @@ def _best_sentence(run: RunData, trials: list[Row]) -> str:
     if best["status"] == TrialStatus.COMPLETED:
         return f"The best completed trial is {value}."
     return f"No trial has completed, so values after different numbers of epochs are compared: the best is {value}{wording.after_epochs(best)}."
+
+
+def _own_metric_sentence(run: RunData) -> str:
+    """Name the function of the custom metric; empty if it ranks no trials."""
+    function = measure(run, OWN_METRIC) if OWN_METRIC in run.ranked_by else None
+    if function is None:
+        return ""
+    name = function if isinstance(function, str) else function["name"]
+    return f"The {wording.figure_words(OWN_METRIC)} is the value of `{name}`; higher is better."
 
 
 def _front_sentence(run: RunData) -> str:
@@ -127,6 +146,9 @@ def _front_sentence(run: RunData) -> str:
         descriptions.append(f"trial {row['trial']} with {wording.objective_text(run, row['objective'])} ({others})")
     trials = wording.plural(len(rows), "trial")
     named = wording.listed([wording.figure_words(name) for name in run.ranked_by])
+    if len(descriptions) == 1:
+        what = "it is" if len(rows) == 1 else "the best in each of them is"
+        return f"The front of {named} has {trials}; {what} {descriptions[0]}."
     return f"The front of {named} has {trials}; its ends are {wording.listed(descriptions)}."
 
 
@@ -139,9 +161,8 @@ def _best_by(name: str, rows: list[Row]) -> Row:
 def _winner_sentences(run: RunData) -> list[str]:
     winners = run.rows("winners")
     tested = [row for row in winners if row["test_accuracy"] is not None and not row["baseline"]]
-    failed = sum(row["num_failed"] for row in winners if not row["baseline"])
-    if not tested and failed:
-        return [f"All {failed} retrainings of the winners failed, so there is no {wording.tested_name(run)}."]
+    if not tested and (failed := all_failed_text(run)):
+        return [f"{failed}, so there is no {wording.tested_name(run)}."]
     if not tested:
         return [no_winner_text(run), *filter(None, [wording.no_baseline(run)])]
     first = tested[0]
@@ -192,6 +213,19 @@ def _retraining_sentence(run: RunData, trials: list[Row]) -> str:
     """Describe the progress of an unfinished retraining; empty if there is none."""
     state = retraining(run, trials) if run.rows("retrains") else None
     return "" if state is None or state.is_finished else retraining_text(state)
+
+
+def _tf32_sentence(run: RunData, winners: list[Row]) -> str:
+    """Say that the winner's float32 was TensorFloat-32 in training; empty if it was not, or if it trained in another precision."""
+    first = next((row for row in winners if row["rank"] == 1), None)
+    if first is None or json.loads(first["config"]).get("precision") != "float32":
+        return ""
+    if not any(row["tf32"] for row in run.rows("retrains") if row["rank"] == 1):
+        return ""
+    return (
+        "The GPU computed the float32 products of the winner's training in TensorFloat-32 (column `tf32` of `retrains`); its one test is "
+        "in full float32."
+    )
 
 
 def ensemble_sentence(run: RunData) -> str:
@@ -286,8 +320,7 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
 def _interval(run: RunData, row: Row) -> str:
     value, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
     if low is None:
-        why = "one seed, so" if row["num_objective_seeds"] < 2 else "the seeds do not differ, so"
-        return f"{wording.objective_text(run, value)} ({why} no interval)"
+        return f"{wording.objective_text(run, value)} ({wording.why_no_interval(row)}, so no interval)"
     return f"{wording.objective_text(run, value)} (95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, row)})"
 
 
@@ -317,6 +350,16 @@ def _cost_sentence(run: RunData, trials: list[Row]) -> str:
     seconds = wording.duration(sum(row["train_seconds"] for row in trials))
     wall_text = f" in {wording.duration(wall)} of wall time" if wall else ""
     return f"{text}: {seconds} of training{_device_hours(run)}{wall_text}."
+
+
+def _audit_cost(run: RunData) -> str:
+    """Return what the audit trained beyond the epochs of the search; empty if nothing."""
+    columns = run.columns("epochs", ("phase", "wall_seconds")).values()
+    seconds = [seconds or 0.0 for phase, seconds in zip(*columns, strict=True) if phase == "audit"]
+    if not seconds:
+        return ""
+    epochs, total = wording.plural(len(seconds), "epoch"), wording.duration(math.fsum(seconds))
+    return f"Its audit trained {epochs} more, {total} of training, within the same wall time."
 
 
 def _seconds_at_work(run: RunData) -> float:

@@ -241,7 +241,8 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int, figures: Sequ
 
 def _fitting_winner_table(run: RunData, rows: list[Row], console: Console) -> Table:
     """Return the table of the winners. A column that does not fit is left out, so that no number is cut off."""
-    columns = ["rank", "trial", f"{wording.tested_name(run)}\n(95 %)", "seeds", "gain", "gap", "weights"]
+    tested = wording.tested_name(run) + ("\n(95 %)" if wording.intervals_over(run, rows) else "")
+    columns = ["rank", "trial", tested, "seeds", "gain", "gap", "weights"]
     unlimited = console.options.update(max_width=10_000)
     while len(columns) > MIN_WINNER_COLUMNS:
         table = _winner_table(run, rows, columns)
@@ -256,7 +257,8 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
     others = f"gain: {'above' if run.maximize else 'better than'} the baseline{unit}"
     if "gap" in columns:
         others += "; gap: search - test"
-    captions = [f"95 %: interval {wording.intervals_over(run, rows)}; {others}"]
+    over = wording.intervals_over(run, rows)
+    captions = [f"95 %: interval {over}; {others}" if over else others]
     if run.objective != "validation_accuracy":
         texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
         captions.append(f"test accuracy: {', '.join(texts)}")

@@ -81,10 +81,20 @@ def _network(model: Mapping[str, Any], num_parameters: int | None) -> str:
     return network + (f" ({facts})" if facts else "")
 
 
-def yardsticks(run: RunData) -> list[tuple[str, str]]:
-    """Return (name, value) of the known figures to compare the winner with: guessing, the largest class, the baseline.
+GUESSING = {
+    "validation_accuracy": ("1 / {k}", lambda num_classes: 1 / num_classes),
+    "validation_balanced_accuracy": ("1 / {k}", lambda num_classes: 1 / num_classes),
+    "validation_top5_accuracy": ("least(1, 5 / {k})", lambda num_classes: min(1.0, 5 / num_classes)),
+    "validation_auroc": ("0.5", lambda num_classes: 0.5),
+}
+"""The expected value of a metric if the class is guessed at random: as SQL of the number of classes, and as a function of it. For other
+metrics it depends on the sizes of the classes or on the loss."""
 
-    If the objective is another metric than accuracy, the accuracy of the winner replaces guessing.
+
+def yardsticks(run: RunData) -> list[tuple[str, str]]:
+    """Return (name, value) of the known figures to compare the winner with: guessing at random, the largest class, the baseline.
+
+    If the objective is another metric than accuracy, the accuracy of the winner stands beside that of the largest class.
 
     Args:
         run: The run.
@@ -93,12 +103,13 @@ def yardsticks(run: RunData) -> list[tuple[str, str]]:
     rows = run.rows("winners")
     share = largest_class(run, "test" if any(row["test_accuracy"] is not None for row in rows) else "validation")
     baseline = next((row for row in rows if row["baseline"] and row["test_objective"] is not None), None)
-    guessing = 1 / data["num_classes"] if data.get("num_classes") else None
+    is_guessed = run.objective in GUESSING and data.get("num_classes")
+    known = {"guessing at random": GUESSING[run.objective][1](data["num_classes"]) if is_guessed else None}
     if run.objective == "validation_accuracy":
-        known = {"guessing at random": guessing, "always the largest class": share}
+        known |= {"always the largest class": share}
     else:
         accuracy = next((row["test_accuracy"] for row in rows if row["rank"] == 1), None)
-        known = {"its accuracy": accuracy, "accuracy of always the largest class": share}
+        known |= {"its accuracy": accuracy, "accuracy of always the largest class": share}
     texts = [(name, wording.percent(value)) for name, value in known.items() if value is not None]
     if baseline is None or not all(are_comparable(run, row, baseline) for row in rows if row["rank"] == 1):
         return texts

@@ -205,6 +205,8 @@ COST_WORDS = {
     "epoch_seconds": "seconds of an epoch",
 }
 """The words for the costs that a search can minimize."""
+UNITS = {"latency_ms": "ms of latency", "epoch_seconds": "s per epoch"}
+"""The words that follow the value of a cost, where they are not those of `COST_WORDS`."""
 
 
 def figure_words(name: str) -> str:
@@ -235,8 +237,8 @@ def figure_fact(name: str, value: float | None) -> str:
         name: Its column in `trials`.
         value: The value, or None.
     """
-    words, text = figure_words(name), figure_text(name, value)
-    return f"{text} {words}" if is_cost(name) else f"{words} {text}"
+    text = figure_text(name, value)
+    return f"{text} {UNITS.get(name, figure_words(name))}" if is_cost(name) else f"{figure_words(name)} {text}"
 
 
 def objective_name(run: RunFacts) -> str:
@@ -319,16 +321,26 @@ def no_interval(run: RunFacts) -> str:
     return f"there is no interval, as one side has a single seed, or its predictions {missing}"
 
 
+def why_no_interval(row: Mapping[str, Any]) -> str:
+    """Return why the objective of a row of `winners` has no interval on the test images."""
+    return "one seed" if row["num_objective_seeds"] < 2 else "the seeds do not differ"
+
+
 def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
     """Return what the intervals of the objective in rows of `winners` cover, such as `over seeds and test images`.
 
     Args:
         run: The run.
         rows: Rows of `winners`. Those without an interval do not count.
+
+    Returns:
+        What they cover; empty if no row has an interval.
     """
     known = [row for row in rows if row["test_objective_low"] is not None]
     alone = [row for row in known if row["test_objective_images"] is None]
-    if known and len(alone) == len(known):
+    if not known:
+        return ""
+    if len(alone) == len(known):
         return "over seeds alone"
     reasons = dict.fromkeys(_why_seeds_alone(run, row) for row in alone)
     return "over seeds and test images" + (f", over seeds alone where {listed(list(reasons))}" if reasons else "")
@@ -396,7 +408,8 @@ def one_class_text(num: int | None, num_networks: int, whose: str) -> str:
     if not num:
         return ""
     verb = "gives" if num == 1 else "give"
-    return f"Warning: {num} of the {plural(num_networks, 'network')} of {whose} {verb} every test image the same class."
+    networks = "the network" if num_networks == 1 else f"{num} of the {num_networks} networks"
+    return f"Warning: {networks} of {whose} {verb} every test image the same class."
 
 
 def one_class_trial(run: RunFacts, trial: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from statistics import fmean
 from typing import Any
 
 from winnow.search.settings import Settings
@@ -24,8 +25,10 @@ class Tally:
     Attributes:
         counts: Ended trials by status.
         completed: Numbers of the completed trials, in the order in which they ended.
-        best: (number, objective) of the incumbent, the best completed trial inside the space; None if there is none yet.
+        best: (number, objective) of the incumbent, the best completed trial inside the space; None if there is none yet. If the search
+            repeats configs, the objective is the mean of the completed repeats, as in reports, and the number that of the first one.
         best_config: Its complete config; empty if there is none yet.
+        best_trials: The numbers of the completed trials with this config.
         values: The objectives of the completed trials inside the space, by number.
         won: The candidates among the completed trials, from which retraining may choose; see `candidate_of`.
     """
@@ -35,6 +38,7 @@ class Tally:
         self.completed: list[int] = []
         self.best: tuple[int, float] | None = None
         self.best_config: dict[str, Any] = {}
+        self.best_trials: list[int] = []
         self.values: dict[int, float] = {}
         self.won: set[Hashable] = set()
         self._repeats = settings.repeats
@@ -43,6 +47,8 @@ class Tally:
         self._image_shape = image_shape
         self._may_win: dict[int, bool] = {}
         self._candidates: dict[int, str] = {}
+        self._repeated: dict[Hashable, list[int]] = {}
+        self._configs: dict[Hashable, dict[str, Any]] = {}
 
     def add(self, number: int, status: TrialStatus, value: float | None, config: dict[str, Any]) -> None:
         """Count a trial that has ended.
@@ -62,8 +68,19 @@ class Tally:
         self.values[number] = value
         if self.may_win(number, config):
             self.won.add(self.candidate_of(number, config))
-        if self.best is None or self._sign * value > self._sign * self.best[1]:
-            self.best, self.best_config = (number, value), config
+        if self._repeats > 1:
+            self._add_repeat(number, config)
+        elif self.best is None or self._sign * value > self._sign * self.best[1]:
+            self.best, self.best_config, self.best_trials = (number, value), config, [number]
+
+    def _add_repeat(self, number: int, config: dict[str, Any]) -> None:
+        """Find the incumbent again: the mean of a config changes with each repeat, and so its rank."""
+        self._configs.setdefault(self.candidate_of(number, config), config)
+        self._repeated.setdefault(self.candidate_of(number, config), []).append(number)
+        means = {key: fmean(self.values[each] for each in repeats) for key, repeats in self._repeated.items()}
+        best = max(means, key=lambda key: self._sign * means[key])
+        self.best_trials, self.best_config = sorted(self._repeated[best]), self._configs[best]
+        self.best = (self.best_trials[0], means[best])
 
     def may_win(self, number: int, config: dict[str, Any]) -> bool:
         """Return whether a trial may become a winner.

@@ -132,6 +132,11 @@ class TrialBook:
         return self._tally.best_config
 
     @property
+    def best_trials(self) -> list[int]:
+        """The numbers of the completed trials with this config: one, unless the search repeats configs."""
+        return self._tally.best_trials
+
+    @property
     def started_trials(self) -> list[int]:
         """Open trials with at least one epoch."""
         return [number for number, trial in self._open.items() if trial.epoch]

@@ -17,6 +17,7 @@ from rich.text import Text
 from winnow.reports.statuses import FAILED_STATUSES
 from winnow.reports.tables.expected_end import FEWEST_EPOCHS, ExpectedEnds
 from winnow.reports.text.config_words import describe
+from winnow.reports.text.wording import figure_words, plural
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Event
 from winnow.search.views.system_usage import GpuUse, Use, Watch
@@ -177,7 +178,7 @@ class LiveView(View):
             foot.append(clock(time.monotonic() - self.started))
         parts += [foot, *usage_line(self._watch.latest)]
         title = "winnow" if self.ledger is None else f"winnow {self.ledger.folder.name}"
-        return Panel(Group(*parts), title=title, title_align="left", border_style="dim")
+        return Panel(Group(*parts), title=Text(title), title_align="left", border_style="dim")
 
     def _progress(self, ledger: Ledger) -> list[RenderableType]:
         """Return a bar of the trials, and one of the time if there is a time budget."""
@@ -224,10 +225,11 @@ class LiveView(View):
         if ledger.best is None:
             return Text("best  no trial completed yet", style="dim")
         number, value = ledger.best
+        repeats = f", mean of {plural(len(ledger.best_trials), 'repeat')}" if ledger.settings.repeats > 1 else ""
         return Text.assemble(
             ("best  ", "bold"),
             (f"{value:.4f}", "bold green"),
-            f" {_words(ledger.settings.objective)}, trial {number}",
+            f" {figure_words(ledger.settings.objective)}{repeats}, trial {number}",
             (f"\n      {describe(ledger.best_config)}", "dim"),
             no_wrap=True,
             overflow="ellipsis",

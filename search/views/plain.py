@@ -36,8 +36,7 @@ class PlainView(View):
         reached = event.value if event.status == TrialStatus.COMPLETED else last
         after = f" after epoch {epoch}" if epoch and event.status != TrialStatus.COMPLETED else ""
         value = "" if reached is None else f" {settings.objective} {reached:.4f}"
-        best = self.ledger.best
-        incumbent = " (best so far)" if best is not None and best[0] == event.number else ""
+        incumbent = " (best so far)" if event.number in self.ledger.best_trials else ""
         done = f"[{self.ledger.num_ended}/{settings.trials}]" if settings.trials else f"[{self.ledger.num_ended}]"
         self.message(f"{done} trial {event.number} {event.status}{after}{value}{incumbent}: {describe(event.config)}")
         if "error" in event.record:

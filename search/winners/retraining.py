@@ -6,6 +6,7 @@ The search chose these configs on validation images; the test images are opened 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -283,6 +284,7 @@ def _train_and_test(
     with storage_errors(job.checkpoints):
         state = _state(job, candidate, seed)
     history: list[dict[str, Any]] = state.pop("history") if state else []
+    earlier = math.fsum(line["wall_seconds"] or 0.0 for line in history)  # the epochs of interrupted starts
     yield from history
     if team is not None:
         team.begin(Task(config, job.seed, use, seed, state, pieces))
@@ -301,7 +303,7 @@ def _train_and_test(
         yield {
             "status": TrialStatus.DIVERGED,
             "epochs": result.epoch,
-            "wall_seconds": round(time.monotonic() - started, 3),
+            "wall_seconds": round(earlier + time.monotonic() - started, 3),
         }
         return
     weights = result.weights()
@@ -327,7 +329,7 @@ def _train_and_test(
         **where_trained(device, job, result.replays_graphs),
         "predictions": f"predictions/{stem}.npz",
         "weights": f"checkpoints/{weights_name}",
-        "wall_seconds": round(time.monotonic() - started, 3),
+        "wall_seconds": round(earlier + time.monotonic() - started, 3),
     }
 
 

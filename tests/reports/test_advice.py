@@ -147,10 +147,10 @@ def test_every_command_is_accepted_when_pasted(tmp_path, monkeypatch, winnow):  
         words = shlex.split(line)
         assert words[0] == "winnow"
         done = winnow(*words[1:])
-        accepted = done.returncode == 0 if words[1] == "show" else ACCEPTED in done.stderr
+        accepted = done.returncode == 0 if words[1] in ("show", "report") else ACCEPTED in done.stderr
         assert accepted, f"{line}\n{done.stdout}\n{done.stderr}"
         verbs.add(words[1])
-    assert verbs == {"resume", "retrain", "extend", "show", "export", "run"}
+    assert verbs >= {"resume", "retrain", "extend", "show", "export", "run"}
     kinds = ("not finished", "Retrain", "time budget", "of the audit were not trained", "A search with --audit", "trials failed", "have it above", "no baseline", "last epoch", "more trials", "Widen",
              "larger validation", "interval of the gain contains 0", "worse than the baseline", "retrainings of the winners failed", "intervals of the winners", "Importance rests", "Start the next")  # fmt: skip
     for kind in kinds:
@@ -239,6 +239,65 @@ def test_the_range_that_diverges_is_named(tmp_path):
     assert "5 of the 5 diverged" in change.text
     mixed = [{**row, "status": "diverged" if i % 2 else "completed"} for i, row in enumerate(diverged_rows())]
     assert advice_ranges.converging_range(run, mixed) is None, "no value separates them"
+
+
+def test_lower_rates_if_every_trial_diverged(tmp_path: Path) -> None:
+    """No other trial says where trainings converge, so the range begins below the lowest rate that diverged."""
+    run = reports.read(make_run(tmp_path / "run", "searched"))
+    rows = [row | {"status": "diverged"} for row in diverged_rows()]
+    change = advice_ranges.converging_range(run, rows)
+    assert change is not None
+    assert change.override.startswith('optimizer.sgd.lr={"log": [')
+    low, high = json.loads(change.override.partition("=")[2])["log"]
+    assert low < high < min(row["optimizer.lr"] for row in rows)
+    assert "All 10 trials that ran diverged" in change.text
+    assert advice_ranges.converging_range(run, rows[:2]) is None, "two trials say little"
+
+
+def with_study(folder: Path, **entries: Any) -> reports.RunData:
+    run = reports.read(folder)
+    run.study.update(entries)
+    return run
+
+
+def test_no_trials_are_advised_where_every_config_was_tried(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    commands = [
+        [each.command for each in advice.advice(run)]
+        for run in (reports.read(folder), with_study(folder, search_ended="exhausted"))
+    ]
+    plain = [[line for line in lines if "--trials" in line and "--set" not in line] for lines in commands]
+    assert plain[0]
+    assert not plain[1]
+
+
+def test_no_longer_trainings_are_advised_where_the_space_leaves_epochs_open(tmp_path: Path) -> None:
+    """`extend --max-epochs` would be refused."""
+    run = reports.read(rising_run(tmp_path / "run"))
+    ranked = best_first(run, run.rows("trials"))
+    assert list(advice._on_epochs(run, ranked))
+    run = reports.read(tmp_path / "run")
+    run.study["space"] = run.study["space"] | {"epochs": {"choice": [3, MAX_EPOCHS]}}
+    assert not list(advice._on_epochs(run, ranked))
+
+
+@pytest.mark.parametrize(
+    ("side", "recipe"), [(8, "digits"), (16, "digits"), (28, "cifar10"), (32, "cifar10"), (96, "cifar10")]
+)
+def test_the_baseline_that_is_advised_suits_the_size_of_the_images(tmp_path: Path, side: int, recipe: str) -> None:
+    run = reports.read(run_without_baseline(tmp_path / "run"))
+    run.study["data"]["image_shape"] = [3, side, side]
+    (found,) = advice._on_the_baseline(run, [])
+    assert f"baseline=recipes/{recipe}-baseline" in found.command
+
+
+def test_advice_reads_no_file_that_is_not_written_yet(tmp_path: Path) -> None:
+    """`run` retrains before it writes the report, and `serve` shows the page meanwhile."""
+    folder = make_run(tmp_path / "run")
+    before = advice._on_reuse(reports.read(folder), [WINNER]).command
+    assert before.startswith(f"winnow report {folder} && winnow run {folder}/report/space.yaml")
+    reports.write(folder)
+    assert advice._on_reuse(reports.read(folder), [WINNER]).command == before.partition(" && ")[2]
 
 
 def test_longer_trainings_only_for_curves_that_rise(tmp_path):

@@ -66,6 +66,22 @@ def fail_all(folder: Path) -> Path:
     return folder
 
 
+def first_lines(folder: Path, num: int) -> Path:
+    file = folder / "retrain.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:num]))
+    return folder
+
+
+def all_diverged(folder: Path) -> Path:
+    file = make_run(folder, "searched", completed="none") / "study.journal"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        if (line.get("user_attrs") or {}).get("status") in ("stopped", "failed", "out_of_memory", "infeasible"):
+            line["user_attrs"]["status"] = "diverged"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
 def audited(folder: Path) -> Path:
     """A retrained run whose audit was interrupted before any of its trials reached the end."""
     file = with_settings(make_run(folder), {"audit": 0.5}) / "study.journal"
@@ -102,6 +118,8 @@ STATES: dict[str, tuple[Maker, str | None]] = {
     ),
     "in the retraining": (lambda folder: cut_retraining(folder, 5), "retrain"),
     "all retrainings failed": (fail_all, None),
+    "all failed so far": (lambda folder: first_lines(fail_all(folder), 5), "retrain"),
+    "all diverged": (lambda folder: all_diverged(folder), "extend"),
     "audit unfinished": (audited, None),
     "done": (make_run, None),
 }

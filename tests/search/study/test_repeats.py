@@ -101,6 +101,21 @@ def test_configs_are_ranked_by_their_means(tmp_path: Path, objectives: list[str]
     assert [(row["trial"], row["objective"]) for row in rows] == [(t.number, t.value) for t in completed.winners]
 
 
+def test_the_incumbent_of_a_running_search_is_that_of_its_report(tmp_path: Path) -> None:
+    """The luckiest trial is that of `LUCKY`; the best mean is that of `STEADY`, or that of the baseline while it has run once."""
+    space = space_of()
+    run, settings = searched(tmp_path, space)
+    ledger = Ledger(run, space, settings, SHAPE)
+    ledger.close()
+    steady = trials_of(run, STEADY)
+    assert ledger.best == (steady[0], fmean(VALUES[STEADY]))
+    assert ledger.best_trials == steady
+    assert ledger.best_config["batch_size"] == STEADY
+    reported = incumbent(reports.read(run.path), reports.read(run.path).trial_rows())
+    assert reported is not None
+    assert (reported["trial"], reported["objective"]) == ledger.best
+
+
 def test_each_config_is_one_candidate_and_its_lines_say_the_repeats(tmp_path: Path) -> None:
     space = space_of()
     run, settings = searched(tmp_path, space)

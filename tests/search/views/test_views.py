@@ -37,6 +37,7 @@ class _Ledger:
     num_ended = 2
     best = (2, 0.75)
     best_config = CONFIG
+    best_trials: ClassVar[list[int]] = [2]
     started_trials = (0, 2)
     curves: ClassVar[dict[int, list[float]]] = {}
 
@@ -135,6 +136,19 @@ def test_the_live_view_says_how_far_it_is(width):
     assert rows["0"].split()[3:6] == ["3/3", "▁█", "0.7000"]
     assert "waiting" in rows["1"]
     assert "epoch 3 ████████████████████████ 1 reached (the whole training)" in text
+
+
+def test_the_name_of_a_run_is_no_markup_in_the_live_view():
+    view = live_view(80)
+    view.ledger.folder = RunFolder(Path("runs/[red]mine[1]"))
+    assert "winnow [red]mine[1]" in drawn(view)
+
+
+def test_the_live_view_shows_the_mean_of_repeats():
+    view = live_view(100)
+    view.ledger.settings = view.ledger.settings.model_copy(update={"repeats": 3})
+    view.ledger.best_trials = [2, 4]
+    assert "0.7500 validation accuracy, mean of 2 repeats, trial 2 " in drawn(view)
 
 
 def test_the_live_view_says_where_running_trials_will_end():

@@ -19,7 +19,7 @@ from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.training import process_state
-from winnow.search.training.checkpoint import load
+from winnow.search.training.checkpoint import load, save
 from winnow.search.training.errors import DeviceLost
 from winnow.search.winners import retraining
 from winnow.search.winners.candidates import Candidate
@@ -134,8 +134,13 @@ def test_a_checkpoint_is_all_that_the_next_try_needs(tmp_path, monkeypatch):
     with pytest.raises(DeviceLost, match=r"^AcceleratorError: CUDA error: device-side assert triggered$"):
         train("again")
     process_state._spoiled.clear()  # another process
+    (checkpoint,) = (tmp_path / "again").glob("retraining-*.pt")
+    state = load(checkpoint)
+    state["history"][0]["wall_seconds"] = 500.0
+    save(checkpoint, state)
     again, epochs = train("again")
     assert (again["status"], epochs) == ("completed", [1, 2, 3, 4])
+    assert again["wall_seconds"] > 500.0, "the epochs of the interrupted start count"
     weights, undisturbed = (load(tmp_path / name / Path(whole["weights"]).name) for name in ("again", "whole"))
     assert same_tensors(weights["weights"], undisturbed["weights"])
     (tmp_path / "faults" / "once-memory").write_text(str(STEPS + 3))
