@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
 READY := $(VENV)/.ready
 
 .PHONY: setup docs demo test test-slow lint format lock clean
@@ -21,7 +22,7 @@ demo: $(READY)
 	$(BIN)/winnow run digits
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -87,6 +87,7 @@ def users_project(folder: Path) -> None:
     (folder / "script.py").write_text(SCRIPT)
 
 
+@pytest.mark.slow
 def test_a_project_with_packages_of_the_same_names_works(tmp_path):
     users_project(tmp_path)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)

@@ -74,6 +74,7 @@ def test_a_step_on_fixed_buffers_is_the_same_training(monkeypatch):
     assert all(torch.equal(steps[name], graph[name]) for name in steps)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_gpu_tests_run_without_ray_and_optuna(tmp_path):
     """The script too is imported without them. Its own limit is too short for a busy machine."""

@@ -52,7 +52,7 @@ def changing(table_of: Tables, names: list[str], asked: dict[str, str]) -> list[
     return found
 
 
-@pytest.mark.parametrize("objective", ["validation_accuracy", "validation_loss"])
+@pytest.mark.parametrize("objective", ["validation_accuracy", pytest.param("validation_loss", marks=pytest.mark.slow)])
 def test_the_queries_of_a_run(tmp_path: Path, objective: str) -> None:
     run = reports.read(make_run(tmp_path / "run", objective=objective))
     assert not changing(run.table, list(TABLES), queries(run))

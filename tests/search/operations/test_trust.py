@@ -229,6 +229,7 @@ def test_a_run_records_the_source_of_its_code(place):
     assert own_code_hashes({"model": "no_such_module:build"}) == {}
 
 
+@pytest.mark.slow
 def test_a_search_notes_the_code_that_it_runs(tmp_path):
     """The whole way: a search with a model of an installed package, then a command that it prints."""
     packages = tmp_path / "site-packages"  # as such a folder, never one of the user's own

@@ -87,7 +87,7 @@ def test_a_task_that_hangs_is_killed_and_runs_again(shared_ray, tmp_path):
     assert all(line.endswith("; its worker was killed; it runs again") for line in lines)
 
 
-@pytest.mark.parametrize(("run_again", "tries"), [(True, 4), (False, 1)])
+@pytest.mark.parametrize(("run_again", "tries"), [pytest.param(True, 4, marks=pytest.mark.slow), (False, 1)])
 def test_a_task_that_always_hangs_times_out(shared_ray, tmp_path, run_again, tries):
     items = deque([("a", (str(tmp_path),))])
     hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0, run_again=run_again)
@@ -105,6 +105,7 @@ def _always_hang(folder: str) -> None:
         time.sleep(1000)
 
 
+@pytest.mark.slow
 def test_a_task_that_imports_and_reads_for_longer_than_the_timeout_is_not_killed(shared_ray, tmp_path):
     hangs = Hangs(lambda _: f"{tmp_path}/a.beat", limit=1.0)
     ended = run_tasks(shared_ray, _start_slowly, deque([("a", (str(tmp_path),))]), {"cpu": 1, "gpu": 0}, hangs=hangs)

@@ -104,6 +104,7 @@ def leave_threads(*_: Any) -> int:
     return os.getpid()
 
 
+@pytest.mark.slow
 def test_a_model_that_spoils_its_process_is_measured_at_every_level(shared_ray, monkeypatch):
     monkeypatch.setattr("winnow.search.ray_backend.measure_packing._measure_when_open", leave_threads)
     group = shared_ray.util.placement_group([{"CPU": 2}])

@@ -198,6 +198,7 @@ def test_a_changed_space_hides_what_lies_outside(run):
     assert len(study_of(run).trials) == 11
 
 
+@pytest.mark.slow
 def test_a_warm_start(run, refused):
     """Old trials inform the sampler from the first trial on; they are not run again, and are no trials of the new run."""
     assert winnow("search", "quick.yaml", "--warm-start", "r", "--trials", "3", "--seed", "2", "--name", "warm") == 0

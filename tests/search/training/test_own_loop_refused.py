@@ -60,6 +60,7 @@ def test_good_loops_pass_the_check_in_a_process_of_its_own() -> None:
         check_own_parts([own_config("no_dict")], SHAPE, 3)
 
 
+@pytest.mark.slow
 def test_a_key_that_no_tried_loop_reads_is_told() -> None:
     used, misspelt = own_config("adam", {"lr": 0.01}), own_config("adam", {"lr": 0.02, "momentun": 0.9})
     assert check_own_parts([used], SHAPE, 3).notes == []

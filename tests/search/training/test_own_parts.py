@@ -182,6 +182,7 @@ def test_refused(case: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_tried_in_a_process_of_their_own() -> None:
     check_own_parts([tiny_config(**KEYS)], SHAPE, 3)
     changes, message = REFUSED["negative factor"]

@@ -163,6 +163,7 @@ def test_names_are_given_only_when_asked_and_stay_out_of_the_workers(tmp_path: P
     assert other.validation_names != named.validation_names, "another seed selects by other images"
 
 
+@pytest.mark.slow
 def test_a_search_and_its_continuation_name_the_images(
     shared_ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,7 +185,7 @@ def test_the_checkpoint_of_another_config_is_not_continued(tmp_path):
     assert len(steps.read_text().split()) == 4 * 2
 
 
-@pytest.mark.parametrize("fault", ["assert", "death"])
+@pytest.mark.parametrize("fault", [pytest.param("assert", marks=pytest.mark.slow), "death"])
 def test_a_training_whose_process_is_lost_goes_on_where_it_was(run, tmp_path, fault):
     (whole,) = run("whole", candidate(1, tmp_path / "a"))
     again = candidate(1, tmp_path / "b")
