@@ -11,7 +11,10 @@ from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 
 # Keys that define how a training is measured rather than what is trained. The space sets them, so that results can be compared.
-PROTOCOL_KEYS = ("epochs", "stop_after", "early_stopping", "weights", "own_metric", "precision", "cuda_graphs")
+PROTOCOL_KEYS = (
+    *("epochs", "stop_after", "early_stopping", "weights", "test_flip", "test_shift", "own_metric", "precision"),
+    "cuda_graphs",
+)
 
 
 def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
