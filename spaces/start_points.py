@@ -9,11 +9,11 @@ from typing import Any
 from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
 from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.views import VIEWS
 
 # Keys that define how a training is measured rather than what is trained. The space sets them, so that results can be compared.
 PROTOCOL_KEYS = (
-    *("epochs", "stop_after", "early_stopping", "weights", "test_flip", "test_shift", "own_metric", "precision"),
-    "cuda_graphs",
+    *("epochs", "stop_after", "early_stopping", "weights", *VIEWS, "own_metric", "precision", "cuda_graphs"),
 )
 
 

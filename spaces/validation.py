@@ -18,10 +18,9 @@ from winnow.spaces.schema.messages import translate
 from winnow.spaces.shapes import ImageShape
 from winnow.spaces.space import Space, validate
 from winnow.spaces.stub_trials import completions
+from winnow.spaces.views import VIEWS
 
 NUM_RANDOM_COMPLETIONS = 200
-VIEWS = ("test_flip", "test_shift")
-"""Keys that change only the views of an image in the final test and in predictions."""
 
 SECTION_MODELS: dict[str, type[BaseModel]] = {
     "search": SearchSettings,
