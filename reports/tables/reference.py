@@ -184,18 +184,22 @@ def _hardware(line: dict[str, Any]) -> str:
 
 
 def _changes(space: Space, line: dict[str, Any]) -> list[str]:
-    """Return the keys that differ from the recipe, such as `epochs=2 (not 50)`. The location of the images is ignored.
+    """Return the keys that differ from the recipe, such as `epochs=2 (not 50)`.
 
-    Validation images that were trained on are named too.
+    The location of the images is ignored, except for the name of a folder that the recipe names too. Validation images that were trained
+    on are named.
     """
     own = space.config(space.suggest(KnownTrial({}))).model_dump(mode="json")
     ours, theirs = _flat(line["config"]), _flat(own)
+    folders = [Path(str(flat["data.path"])).name if flat.get("data.path") else None for flat in (ours, theirs)]
     keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in ("data.name", "data.path")]
     changes = [
         f"{key}={json.dumps(ours.get(key))} (not {json.dumps(theirs.get(key))})"
         for key in keys
         if ours.get(key) != theirs.get(key)
     ]
+    if None not in folders and folders[0] != folders[1]:
+        changes.append(f"images of {folders[0]} (not {folders[1]})")
     return [*changes, *(["trained on the validation images too"] if line.get("fit_validation") else [])]
 
 

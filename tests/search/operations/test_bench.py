@@ -208,6 +208,16 @@ def test_what_was_changed_is_named() -> None:
     assert row(recipe_rows([line], Path()), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
 
 
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [("/data/cinic10", None), ("/data/cifar10-as-cinic10/", "images of cifar10-as-cinic10 (not cinic10)")],
+)
+def test_other_images_than_the_folder_of_the_recipe_are_named(path: str, changed: str | None) -> None:
+    line = result("cinic10-b1", 0, 0.5)
+    line["config"]["data"]["path"] = path
+    assert row(recipe_rows([line], Path()), "cinic10-b1")["changed"] == changed
+
+
 def test_validation_images_that_were_trained_on_are_named() -> None:
     line = result("cifar100-a1", 0, 0.5, fit_validation=True)
     assert row(recipe_rows([line], Path()), "cifar100-a1")["changed"] == "trained on the validation images too"
