@@ -34,12 +34,12 @@ class MicroBatch(NamedTuple):
     """int64 [n]."""
     weight: float
     """Factor of its mean loss. The mean gradient over the ranks is then that of the mean loss over the batch."""
-    other_labels: torch.Tensor | None
-    """int64 [n]: the labels of the images that were mixed in; None if nothing was."""
-    shares: torch.Tensor | None
-    """float32 [n]: weight of each of `labels` in the loss; the rest is that of `other_labels`. None if nothing was mixed in."""
     counts: bool
     """Whether it counts in the figures of the epoch. If every rank trains the whole batch, only that of rank 0 does."""
+    other_labels: torch.Tensor | None = None
+    """int64 [n]: the labels of the images that were mixed in; None if nothing was."""
+    shares: torch.Tensor | None = None
+    """float32 [n]: weight of each of `labels` in the loss; the rest is that of `other_labels`. None if nothing was mixed in."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Batches:
         counts = num_ranks == self.rank.count or self.rank.index == 0
         parts = zip(*(whole.tensor_split(num) for whole in wholes), strict=True)
         return [
-            MicroBatch(images, labels, num_ranks * len(images) / num_images, *(mixed or (None, None)), counts)
+            MicroBatch(images, labels, num_ranks * len(images) / num_images, counts, *mixed)
             for images, labels, *mixed in parts
         ]
 

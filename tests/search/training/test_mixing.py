@@ -101,7 +101,7 @@ def test_the_loss_is_mixed_as_the_images_are(weights: Any) -> None:
     own, other = (functional.one_hot(each, 3) for each in (labels, others))
     of_classes = torch.ones(3) if weights == "none" else torch.tensor(weights)
     soft = of_classes * (SHARES[:, None] * own + (1 - SHARES[:, None]) * other)
-    part = MicroBatch(torch.empty(4), labels, 1.0, others, SHARES, counts=True)
+    part = MicroBatch(torch.empty(4), labels, 1.0, True, others, SHARES)
     loss = build_loss(schema.CrossEntropy(class_weights=weights), torch.ones(3))
     expected = -(soft * logits.log_softmax(1)).sum(1).mean()
     assert _loss_of(loss, logits, part) == pytest.approx(float(expected), rel=1e-5)
@@ -111,7 +111,7 @@ def test_the_loss_is_mixed_as_the_images_are(weights: Any) -> None:
 def test_every_loss_is_mixed_image_by_image(name: str) -> None:
     logits, labels, others = torch.randn(4, 3), torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
     loss = build_loss(TypeAdapter(schema.Loss).validate_python({"name": name}))
-    part = MicroBatch(torch.empty(4), labels, 1.0, others, SHARES, counts=True)
+    part = MicroBatch(torch.empty(4), labels, 1.0, True, others, SHARES)
     singles = [
         share * loss(logits[[i]], labels[[i]]) + (1 - share) * loss(logits[[i]], others[[i]])
         for i, share in enumerate(SHARES.tolist())
@@ -150,7 +150,7 @@ def test_pieces_of_a_batch_are_mixed_alike() -> None:
 def test_each_label_of_a_mixed_image_counts_by_its_share() -> None:
     """A network that is right about every image, and knows the shares, reaches the larger of them."""
     labels, others = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2])
-    part = MicroBatch(torch.empty(4, 1), labels, 1.0, others, torch.tensor([0.2, 0.4, 0.7, 1.0]), counts=True)
+    part = MicroBatch(torch.empty(4, 1), labels, 1.0, True, others, torch.tensor([0.2, 0.4, 0.7, 1.0]))
     for answered, accuracy in ((labels, (0.2 + 1 + 0.7 + 1) / 4), (others, (0.8 + 1 + 0.3 + 0) / 4)):
         sums = EpochSums(Rank(), CPU)
         sums.add(part, torch.tensor(1.0), functional.one_hot(answered, 3).float())
