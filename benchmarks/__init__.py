@@ -19,6 +19,19 @@ def spread(values: Sequence[float], form: str = ".1f") -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
+def points(gains: Sequence[float]) -> str:
+    """Return the mean of some differences in points and, of two or more, its 95 % interval in brackets.
+
+    Args:
+        gains: The differences, at least one.
+    """
+    middle = statistics.mean(gains)
+    if len(gains) < 2:
+        return f"{middle:+.1f}"
+    half = half_width(gains)
+    return f"{middle:+.1f} ({middle - half:+.1f} to {middle + half:+.1f})"
+
+
 def half_width(values: Sequence[float]) -> float:
     """Return half the width of the 95 % interval of a mean, by Student's t; NaN for a single value.
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.errors import InputError, ModelRefused, printable
+from winnow.spaces.own_sources import search_working_directory
 
 if TYPE_CHECKING:
     from winnow.spaces.schema import Config, OwnPart
@@ -54,8 +53,7 @@ def load(what: str, name: str) -> Callable[..., Any]:
         InputError: The module cannot be imported, or has no such function, or the function is one of `torch.hub` under another name.
     """
     module_name, _, function_name = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # unlike `python -m`, an installed command does not search there
+    search_working_directory()
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # user code runs here

@@ -10,7 +10,7 @@ from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.problems import KeyPath, show_path
 
 if TYPE_CHECKING:
-    from winnow.spaces.schema import Cnn, Config, ConvNext, Mixture, Mlp, Residual, Stage, Vit
+    from winnow.spaces.schema import Augmentation, Cnn, Config, ConvNext, Mixture, Mlp, Residual, Stage, Vit
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width) of an image."""
@@ -83,17 +83,24 @@ def check_shapes(config: Config, image_shape: ImageShape) -> None:
 
     trace(config.model, image_shape, num_classes=1)
     channels, height, width = image_shape
-    for index, step in enumerate(config.data.augment):
+    extra = config.data.extra.augment if config.data.extra else []
+    steps: list[tuple[KeyPath, Augmentation]] = [
+        *((("data", "augment", index), step) for index, step in enumerate(config.data.augment)),
+        *((("data", "extra", "augment", index), step) for index, step in enumerate(extra)),
+    ]
+    for path, step in steps:
         if isinstance(step, ResizeCrop) and step.size < max(height, width):
-            path: KeyPath = ("data", "augment", index, "size")
-            raise ShapeError(path, f"must be at least the image's {max(height, width)} pixels, but got {step.size}")
+            raise ShapeError(
+                (*path, "size"), f"must be at least the image's {max(height, width)} pixels, but got {step.size}"
+            )
         if isinstance(step, Crop) and step.fill == "reflect":
-            _check_mirrored_border(("data", "augment", index, "padding"), step.padding, min(height, width))
+            _check_mirrored_border((*path, "padding"), step.padding, min(height, width))
     _check_mirrored_border(("test_shift",), config.test_shift, min(height, width))
     mean = getattr(config.data.normalize, "mean", None)
     if mean is not None and len(mean) != channels:
-        path = ("data", "normalize", "mean")
-        raise ShapeError(path, f"needs one value for each of the {channels} channels, but got {len(mean)}")
+        raise ShapeError(
+            ("data", "normalize", "mean"), f"needs one value for each of the {channels} channels, but got {len(mean)}"
+        )
 
 
 def known_image_shape(data: Any) -> ImageShape | None:

@@ -9,9 +9,12 @@ from typing import Any
 from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
 from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
+from winnow.spaces.views import VIEWS
 
 # Keys that define how a training is measured rather than what is trained. The space sets them, so that results can be compared.
-PROTOCOL_KEYS = ("epochs", "stop_after", "early_stopping", "weights", "own_metric", "precision", "cuda_graphs")
+PROTOCOL_KEYS = (
+    *("epochs", "stop_after", "early_stopping", "weights", *VIEWS, "own_metric", "precision", "cuda_graphs"),
+)
 
 
 def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from winnow.spaces.schema.messages import translate
 from winnow.spaces.shapes import ImageShape
 from winnow.spaces.space import Space, validate
 from winnow.spaces.stub_trials import completions
+from winnow.spaces.views import VIEWS
 
 NUM_RANDOM_COMPLETIONS = 200
 
@@ -138,6 +139,12 @@ def _value_problems(space: Space) -> Iterator[Problem]:
     """Yield the problems of single values, which no combination with other values can resolve."""
     yield from _lasting_problems(space, {})
     for parameter in space.parameters():
+        if parameter.path in VIEWS:
+            yield Problem(
+                (parameter.path,),
+                "needs one value, but is open: it changes only the final test and predictions, so the validation images cannot tell which "
+                "value is better",
+            )
         for end in parameter.domain.ends():
             yield from _lasting_problems(space, _forced(parameter, end))
         if isinstance(parameter.domain, Log):

@@ -1,12 +1,17 @@
 """Measures what each modern part brings to a small training: points of test accuracy, and time.
 
     python -m benchmarks.search_quality.parts DATA [--seeds 3] [--images 5000] [--epochs 12] [--only mixup cutmix ...]
+    python -m benchmarks.search_quality.parts DATA --steps [--images 50000] [--epochs 10]
 
 DATA is a folder of CIFAR-10 in Parquet. `recipes/cifar10-baseline` is trained on some of its images with and without each part,
 with the same seeds, and tested on all 10,000 test images. The other families are trained as their recipes say, with the same
 images and epochs. Prints a Markdown table of the differences, paired by seed, with 95 % intervals (Student's t), and
 of the CPU time as a multiple of that of the baseline. Writes benchmarks/results/parts.json after each training, and continues
 from it. About 40 s of one core for a training.
+
+With `--steps`, the parts of `recipes/cifar10-fast` are added one after the other to the recipe without all of them, and left out one
+by one (`steps.py`); the results are in benchmarks/results/steps.json. With all images and ten epochs, a training takes about 35 minutes
+of one core, and there are 34 for each seed. Not measured yet.
 """
 
 from __future__ import annotations
@@ -20,7 +25,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import RESULTS, half_width
+from benchmarks import RESULTS, points
+from benchmarks.search_quality import steps
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import load
 from winnow.search.operations.training import TrainingJob, fit_and_test
@@ -45,18 +51,25 @@ PARTS: dict[str, tuple[str, list[str]]] = {
     "EMA": (CNN, ["averaging=ema"]),
     "Lookahead": (CNN, ["averaging=lookahead"]),
     "flip in the test": (CNN, ["test_flip=true"]),
+    "shift in the test": (CNN, ["test_shift=1"]),
     "GELU": (CNN, ["model.activation=gelu"]),
     "group norm": (CNN, ["model.norm=group"]),
     "layer norm": (CNN, ["model.norm=layer"]),
     "whitening": (CNN, ["model.whitening=2"]),
     "Dirac initialization": (CNN, ["model.init=dirac"]),
     "fixed gains of norms": (CNN, ["model.norm_gain=false"]),
+    "momentum of norms": (CNN, ["model.norm_momentum=0.4"]),
+    "pooling before the norm": (CNN, ["model.pool_place=after_conv"]),
+    "global max pooling": (CNN, ["model.features=max"]),
+    "scaled logits": (CNN, ["model.logits_scale=0.1111"]),
     "squeeze-excitation": (CNN, [f"model.stages.{k}.squeeze=8" for k in range(4)]),
     "depthwise convolutions": (CNN, [f"model.stages.{k}.separable=true" for k in range(1, 4)]),
     "Muon": (CNN, ["optimizer={name: muon, lr: 0.02, weight_decay: 0.01}"]),
     "Lion": (CNN, ["optimizer={name: lion, lr: 0.0004, weight_decay: 0.05}"]),
     "decoupled SGD": (CNN, ["optimizer={name: sgd, decoupled: true, lr: 4.0, momentum: 0.85, nesterov: true, weight_decay: 0.0133}"]),
     "larger rate of norms and biases": (CNN, ["optimizer.norm_bias_lr_factor=8.0"]),
+    "smaller rates of early layers": (CNN, ["optimizer.layer_decay=0.8"]),
+    "no decay of norms and biases": (CNN, ["optimizer.decay_biases=false"]),
     "ConvNeXt": ("recipes/cifar10-convnext", []),
     "ConvNeXt without stochastic depth": ("recipes/cifar10-convnext", ["model.stochastic_depth=0.0"]),
     "ViT": ("recipes/cifar10-vit", []),
@@ -98,16 +111,9 @@ def table(runs: dict[str, dict[str, dict[str, float]]]) -> str:
         both = [seed for seed in by_seed if seed in runs[BASE]]
         times = [by_seed[seed]["cpu_seconds"] / runs[BASE][seed]["cpu_seconds"] for seed in both]
         gains = [100 * (by_seed[seed]["test_accuracy"] - runs[BASE][seed]["test_accuracy"]) for seed in both]
-        cells = [part, str(len(by_seed)), accuracy, "" if part == BASE else _with_interval(gains)]
+        cells = [part, str(len(by_seed)), accuracy, "" if part == BASE else points(gains)]
         lines.append(f"| {' | '.join(cells)} | {median(times):.2f} |")
     return "\n".join(lines)
-
-
-def _with_interval(gains: list[float]) -> str:
-    if len(gains) < 2:
-        return f"{mean(gains):+.1f}"
-    half = half_width(gains)
-    return f"{mean(gains):+.1f} ({mean(gains) - half:+.1f} to {mean(gains) + half:+.1f})"
 
 
 def main() -> None:
@@ -118,25 +124,28 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--only", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", action="store_true", help="the parts of recipes/cifar10-fast, step by step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    path = RESULTS / "parts.json"
+    names = steps.trainings() if options.steps else list(dict.fromkeys([BASE, *options.only]))
+    configure = steps.config_of if options.steps else config_of
+    path = RESULTS / ("steps.json" if options.steps else "parts.json")
     setting = {"images": options.images, "epochs": options.epochs, "threads": options.threads}
     known = json.loads(path.read_text()) if path.is_file() else {"setting": setting, "runs": {}}
     if known["setting"] != setting:
         parser.error(f"{path} is of another setting, {known['setting']}; move it away")
     runs: dict[str, dict[str, dict[str, float]]] = known["runs"]
-    data = load(config_of(BASE, options.data, options.images, options.epochs).data, Path("data"))
+    data = load(configure(names[0], options.data, options.images, options.epochs).data, Path("data"))
     for seed in map(str, range(options.seeds)):
-        for part in dict.fromkeys([BASE, *options.only]):
+        for part in names:
             if seed in runs.setdefault(part, {}):
                 continue
-            config = config_of(part, options.data, options.images, options.epochs)
+            config = configure(part, options.data, options.images, options.epochs)
             runs[part][seed] = trained(config, data, int(seed))
             print(seed, part, runs[part][seed], flush=True)
             result: dict[str, Any] = {"setting": setting, "runs": runs, "hardware": hardware(), "versions": versions()}
             path.write_text(json.dumps(result, indent=1) + "\n")
-    print(table({part: by_seed for part, by_seed in runs.items() if by_seed}))
+    print((steps.table if options.steps else table)({part: by_seed for part, by_seed in runs.items() if by_seed}))
 
 
 if __name__ == "__main__":

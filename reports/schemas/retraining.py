@@ -207,7 +207,12 @@ TABLES = {
             Column("test_accuracy", "float", "share of test images that it classifies correctly", "fraction"),
             Column("test_accuracy_low", "float", "lower end of the 95 % interval over the test images", "fraction"),
             Column("test_accuracy_high", "float", "upper end of that interval", "fraction"),
-            Column("cost", "float", "its multiply-adds divided by those of the first winner", null="not recorded"),
+            Column(
+                "cost",
+                "float",
+                "its multiply-adds for one image, with all its views in the final test, divided by those of the first winner",
+                null="not recorded",
+            ),
         ),
     ),
     "classes": TableSchema(

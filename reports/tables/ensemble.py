@@ -11,6 +11,7 @@ import numpy as np
 from winnow.reports.reading.predictions import load_predictions
 from winnow.reports.tables.intervals import NORMAL_975, Interval
 from winnow.spaces.trial_status import TrialStatus
+from winnow.spaces.views import num_views
 
 if TYPE_CHECKING:
     from winnow.reports.run_data import RunRecords
@@ -54,7 +55,7 @@ def ensemble_rows(run: RunRecords) -> list[Row]:
 
 
 def _cost(lines: Sequence[Row]) -> float | None:
-    costs = [line.get("multiply_adds") or math.nan for line in lines]
+    costs = [(line.get("multiply_adds") or math.nan) * num_views(line["config"] or {}) for line in lines]
     cost = math.fsum(costs) / costs[0]
     return None if math.isnan(cost) else cost
 

@@ -60,7 +60,7 @@ COLUMNS: dict[str, str] = {
 """`split`: the images on which the accuracies were measured. `num_test_images`: number of test images that the interval takes into
 account besides the seeds; null for an interval over seeds alone. `largest_class`: share of the largest class in the test images, in
 percent; null if `split` is not `test`. `num_one_class`: number of networks that give every test image the same class. `epochs` and `weights_epoch` are means over the seeds. `changed`:
-the keys in which the trained configs differ from the recipe."""
+the keys in which the trained configs differ from the recipe, and whether the validation images were trained on."""
 
 
 def write_table(folder: Path) -> Path:
@@ -144,7 +144,7 @@ def _row(space: Space, lines: Sequence[dict[str, Any]], folder: Path) -> dict[st
         "images_per_second": _mean(done, "images_per_second"),
         "num_parameters": done[0]["num_parameters"] if done else reference.parameters,
         "hardware": ", ".join(dict.fromkeys(map(_hardware, done))) or None,
-        "changed": ", ".join(dict.fromkeys(text for line in done for text in _changes(space, line["config"]))) or None,
+        "changed": ", ".join(dict.fromkeys(text for line in done for text in _changes(space, line))) or None,
         "note": reference.note or None,
     }
 
@@ -183,16 +183,24 @@ def _hardware(line: dict[str, Any]) -> str:
     return f"{line['hardware']['processor']}, {threads} thread{'s' * (threads > 1)}"
 
 
-def _changes(space: Space, config: dict[str, Any]) -> list[str]:
-    """Return the keys that differ from the recipe, such as `epochs=2 (not 50)`. The location of the images is ignored."""
+def _changes(space: Space, line: dict[str, Any]) -> list[str]:
+    """Return the keys that differ from the recipe, such as `epochs=2 (not 50)`.
+
+    The location of the images is ignored, except for the name of a folder that the recipe names too. Validation images that were trained
+    on are named.
+    """
     own = space.config(space.suggest(KnownTrial({}))).model_dump(mode="json")
-    ours, theirs = _flat(config), _flat(own)
+    ours, theirs = _flat(line["config"]), _flat(own)
+    folders = [Path(str(flat["data.path"])).name if flat.get("data.path") else None for flat in (ours, theirs)]
     keys = [key for key in dict.fromkeys([*theirs, *ours]) if key not in ("data.name", "data.path")]
-    return [
+    changes = [
         f"{key}={json.dumps(ours.get(key))} (not {json.dumps(theirs.get(key))})"
         for key in keys
         if ours.get(key) != theirs.get(key)
     ]
+    if None not in folders and folders[0] != folders[1]:
+        changes.append(f"images of {folders[0]} (not {folders[1]})")
+    return [*changes, *(["trained on the validation images too"] if line.get("fit_validation") else [])]
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -65,6 +65,13 @@ PROTOCOL: dict[str, Callable[[RunFacts], Any]] = {
     "measured loss": _measure_of("validation_loss"),
 }
 
+# The same for the retraining and the test of the winners alone.
+WINNER_PROTOCOL: dict[str, Callable[[RunData], Any]] = {
+    "validation images kept in retraining": lambda run: keeps_validation(run, rank=1),
+    "flip in the final test": lambda run: run.study["space"].get("test_flip", False),
+    "shift in the final test": lambda run: run.study["space"].get("test_shift", 0),
+}
+
 
 def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
     """Return the differences between the protocols of runs.
@@ -79,13 +86,13 @@ def protocol_differences(runs: Sequence[RunFacts]) -> list[Row]:
 
 
 def winner_differences(runs: Sequence[RunData]) -> list[Row]:
-    """Return the differences between the protocols of runs and of the retraining of their winners, like `protocol_differences`.
+    """Return the differences between the protocols of runs, of the retraining of their winners and of the final test, like `protocol_differences`.
 
     Args:
         runs: The runs, at least one.
     """
-    kept = _difference("validation images kept in retraining", [keeps_validation(run, rank=1) for run in runs])
-    return [*protocol_differences(runs), *([kept] if kept else [])]
+    of_winners = (_difference(key, [read(run) for run in runs]) for key, read in WINNER_PROTOCOL.items())
+    return [*protocol_differences(runs), *filter(None, of_winners)]
 
 
 def _difference(key: str, values: list[Any]) -> Row | None:

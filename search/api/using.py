@@ -359,6 +359,7 @@ def bench_recipes(
     *,
     seeds: int = 1,
     output: Place = "runs/bench-recipes",
+    fit_validation: bool = False,
     data_dir: Place | None = None,
     download: bool = False,
     devices: DeviceOptions = ALL_DEVICES,
@@ -372,6 +373,7 @@ def bench_recipes(
         overrides: Values that replace those of every recipe.
         seeds: Number of seeds per recipe, at least 1.
         output: Folder for the trainings and the table of results. Trainings with a result there are not repeated.
+        fit_validation: Whether to train on the validation images too, as retraining does.
         data_dir: Folder of the data sets CIFAR-10 and CIFAR-100. Default: `data/`.
         download: Whether to download a data set that is missing.
         devices: Devices, and how trainings share them.
@@ -387,4 +389,12 @@ def bench_recipes(
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 
     with execution(devices, data_dir, download, address, quiet) as context:
-        return reproduce(recipes, as_texts(overrides), seeds=seeds, output=Path(output), execution=context)[0]
+        table, _ = reproduce(
+            recipes,
+            as_texts(overrides),
+            seeds=seeds,
+            output=Path(output),
+            execution=context,
+            fit_validation=fit_validation,
+        )
+    return table

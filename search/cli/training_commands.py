@@ -12,6 +12,12 @@ from winnow.search.cli.complete import complete_key, complete_space
 from winnow.search.cli.options import data_options, device_option, device_options, space_options
 from winnow.search.cli.trust import check_space, trust_option
 
+_fit_validation_option = click.option(
+    "--fit-validation",
+    is_flag=True,
+    help="Also train on the validation images, as the retraining of a winner does; the weights of the last epoch are tested.",
+)
+
 
 @click.command()
 @space_options
@@ -26,11 +32,7 @@ from winnow.search.cli.trust import check_space, trust_option
 @click.option("--resume", is_flag=True, help="Continue from the checkpoint in --output.")
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="Number of CPU threads.  [default: all CPUs]")
-@click.option(
-    "--fit-validation",
-    is_flag=True,
-    help="Also train on the validation images, as the retraining of a winner does; the weights of the last epoch are tested.",
-)
+@_fit_validation_option
 @click.option(
     "--micro-batches",
     type=click.IntRange(min=1),
@@ -77,10 +79,16 @@ def train(
     show_default=True,
     help="Folder for the trainings and the table of results.",
 )
+@_fit_validation_option
 @data_options
 @device_options
 def bench_recipes(
-    recipes: tuple[str, ...], overrides: tuple[str, ...], seeds: int, output: Path, **options: Any
+    recipes: tuple[str, ...],
+    overrides: tuple[str, ...],
+    seeds: int,
+    output: Path,
+    fit_validation: bool,
+    **options: Any,
 ) -> int:
     """Train RECIPES (names, or patterns such as 'cifar100-a*') as published, and compare the results with the published figures.
 
@@ -89,7 +97,9 @@ def bench_recipes(
     from winnow.search.operations.reproduction import bench_recipes as reproduce
 
     with execution(options) as context:
-        table, num_failed = reproduce(recipes, overrides, seeds=seeds, output=output, execution=context)
+        table, num_failed = reproduce(
+            recipes, overrides, seeds=seeds, output=output, execution=context, fit_validation=fit_validation
+        )
     click.echo(f"table    {table}")
     return FAILED if num_failed else DONE
 

@@ -1,7 +1,8 @@
 """Reproduces published experiments from their recipes and compares the figures (`winnow bench-recipes`).
 
 Each recipe with each seed is one training in its own folder, exactly as `winnow train --output` writes it. It is fitted on the
-training split, its epoch is selected on the validation split, and it is tested once. A training with a line in `results.jsonl` is
+training split, its epoch is selected on the validation split, and it is tested once. With `--fit-validation` it is fitted on both, and
+its last epoch is tested. A training with a line in `results.jsonl` is
 not repeated; one that was interrupted continues from its checkpoint.
 """
 
@@ -9,12 +10,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from winnow.reports import write_training
 from winnow.reports.durable import make_folder
@@ -60,6 +61,7 @@ def bench_recipes(
     seeds: int,
     output: Path,
     execution: Execution,
+    fit_validation: bool = False,
 ) -> tuple[Path, int]:
     """Train every recipe and seed that has no result yet, and write the table.
 
@@ -69,6 +71,7 @@ def bench_recipes(
         seeds: Number of seeds per recipe, at least 1.
         output: Folder for the trainings and the table.
         execution: Devices, images and view.
+        fit_validation: Whether to train on the validation images too, as retraining does. Default: no.
 
     Returns:
         The path of the table, and the number of trainings that failed.
@@ -80,11 +83,13 @@ def bench_recipes(
     execution.devices.check_one_gpu("winnow bench-recipes")
     execution, view = execution.connected(), execution.view
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
+    if fit_validation:
+        _check_published_on_test(recipes.values())
     _make_folder(output)
     with locked_folder(output):
         with _written_to(output):
             sweep_heartbeats(output)
-            todo = _todo(recipes, seeds, output)
+            todo = _todo(recipes, seeds, output, "retrain" if fit_validation else "search")
             if not todo:
                 return write_table(output), 0
         data = _read_data(recipes, {job.recipe: job.data for job in todo}, execution.new_source, view)
@@ -165,11 +170,21 @@ def _make_folder(output: Path) -> None:
         raise InputError(f"--output {output}: cannot write there ({error.strerror})") from error
 
 
-def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
+def _check_published_on_test(recipes: Iterable[Space]) -> None:
+    """Check that no recipe is compared by the accuracy on its validation images, which are about to be trained on."""
+    names = [space.name for space in recipes if space.reference and space.reference.split == "validation"]
+    if names:
+        raise InputError(
+            f"--fit-validation: {', '.join(names)}: the published figure is an accuracy on validation images, so these must not be "
+            "trained on; leave out --fit-validation, or these recipes"
+        )
+
+
+def _todo(recipes: dict[str, Space], seeds: int, output: Path, use: Literal["search", "retrain"]) -> list[_Job]:
     """Return the trainings that have no result yet, starting with the first seed of every recipe."""
     from winnow.search.operations.training import TrainingJob, check_recorded_config
 
-    done = {(line["recipe"], line["seed"]) for line in read_json_lines(output / RESULTS) if _counts(line)}
+    done = {(line["recipe"], line["seed"]): line for line in read_json_lines(output / RESULTS) if _counts(line)}
     jobs: list[_Job] = []
     finished_before: list[dict[str, Any]] = []
     for seed in range(seeds):
@@ -178,11 +193,12 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
             config = space.example()
             folder = output / training_name(space.name, seed)
             check_recorded_config(folder, config)
+            finished = _finished(folder)
+            _check_use(folder, done.get((space.name, seed)) or finished, use)
             if (space.name, seed) in done:
                 continue
             loaded = config.data.model_dump_json(exclude={"normalize", "augment", "extra", "stratified"})
-            job = _Job(name, TrainingJob(space.name, config, seed), folder, loaded)
-            finished = _finished(folder)
+            job = _Job(name, TrainingJob(space.name, config, seed, use), folder, loaded)
             if finished is None:
                 jobs.append(job)
             else:  # the driver was killed before it wrote the line, or `winnow train` created the folder
@@ -193,6 +209,23 @@ def _todo(recipes: dict[str, Space], seeds: int, output: Path) -> list[_Job]:
             lines.append(line)
         lines.close()
     return jobs
+
+
+def _check_use(folder: Path, result: dict[str, Any] | None, use: Literal["search", "retrain"]) -> None:
+    """Check that a training that was finished or begun used the validation images in the same way.
+
+    Args:
+        folder: Folder of the training, which may hold its checkpoint.
+        result: Its figures; None if it is not finished.
+        use: How the splits are used now.
+    """
+    state = _checkpoint(folder) if result is None else {"use": "retrain" if result.get("fit_validation") else "search"}
+    if state is not None and (state.get("use") == "retrain") != (use == "retrain"):
+        before = "without" if use == "retrain" else "with"
+        raise InputError(
+            f"{folder}: this training was started {before} --fit-validation; start the command again {before} it, or choose another "
+            "--output"
+        )
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

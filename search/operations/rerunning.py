@@ -239,7 +239,7 @@ def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, 
             ("GPUs of a trial", start["devices"].get("ranks", 1), ranks),
             *_facts(start.get("versions") or {}, origin["versions"]),
             *_facts(start.get("hardware") or {}, origin["hardware"]),
-            *_facts(start.get("own_code") or {}, own_code_hashes(list(start.get("own_code") or {}))),
+            *_code(start.get("own_code") or {}),
             ("winnow", start.get("winnow_version"), origin["winnow_version"]),
             ("git revision", start.get("git_revision"), origin["git_revision"]),
         ]
@@ -250,6 +250,11 @@ def _changed(starts: list[Row], recorded: list[Row], device: str, threads: int, 
     devices = sorted({str(line["device"]) for line in recorded if line.get("device")})
     if len(devices) > 1:
         yield f"the trial moved between devices while it ran: {', '.join(devices)}"
+
+
+def _code(before: Row) -> list[tuple[str, Any, Any]]:
+    now = own_code_hashes(list(before))
+    return [(name, recorded, now.get(name, "not found")) for name, recorded in before.items()]
 
 
 def _facts(before: Row, now: Row) -> list[tuple[str, Any, Any]]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.own_code import NEVER, NEVER_REASON
+from winnow.spaces.own_sources import imported_sources, source_of, spec_of
 from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
@@ -91,17 +90,17 @@ def import_paths(tree: Any) -> set[str]:
 def own_code_hashes(tree: Any) -> dict[str, str]:
     """Return a hash of the source file of every import path in a tree, so that a run records which code it used.
 
-    Nothing is imported. A path without a source file, such as that of a compiled module, is left out. The hash covers only the file
-    that the path names, not the modules that it imports.
+    The modules that these files import have hashes of their own, by their names, as far as they are the user's own too. Nothing is
+    imported. A path without a source file, such as that of a compiled module, is left out.
     """
-    hashes = {}
+    files: dict[str, Path] = {}
     for path in sorted(import_paths(tree)):
-        stem = _file_of(path)
-        files = [] if stem is None else [stem, stem.with_suffix(".py"), stem / "__init__.py"]
-        for file in files:
-            if file.suffix == ".py" and file.is_file():
-                hashes[path] = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return hashes
+        module = path.partition(":")[0]
+        file = source_of(module)
+        if file is not None and file.suffix == ".py":
+            files[path] = file
+        files |= imported_sources(module)
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for name, file in files.items()}
 
 
 def _texts(tree: Any) -> Iterator[str]:
@@ -147,12 +146,7 @@ def remember_code(folder: Path, tree: Any) -> None:
 def _file_of(path: str) -> Path | None:
     """Return the path of a module's file without its suffix; None if there is no such module or file. Nothing is imported."""
     top, *rest = path.partition(":")[0].split(".")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # the user's own models may be there
-    try:
-        spec = find_spec(top)
-    except (ImportError, ValueError):
-        return None
+    spec = spec_of(top)
     if spec is None:
         return None
     if spec.submodule_search_locations:

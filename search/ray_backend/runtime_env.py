@@ -1,23 +1,21 @@
-"""Collects the code that is sent to the nodes of a cluster: Winnow's packages, and the modules of a user's own parts."""
+"""Collects the code that is sent to the nodes of a cluster: Winnow's packages, a user's own parts, and the modules that these import."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from winnow.search.ray_backend.session import QUIET
 from winnow.search.storage.leftovers import temporary_errors, temporary_folder
 from winnow.spaces.errors import InputError
+from winnow.spaces.own_sources import imported_sources, spec_of
 from winnow.spaces.space import Space
 
 PACKAGES = ("search", "models", "reports", "spaces")
-OWN_PART = re.compile(r"([A-Za-z_]\w*)(\.\w+)*:[A-Za-z_]\w*")  # package.module:function
+OWN_PART = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # package.module:function
 KEYS_OF_PARTS = ("model", "initialization", "train", "optimizer", "schedule", "loss", "augment", "own_metric")
 
 
@@ -33,7 +31,9 @@ def runtime_env(spaces: Iterable[Space]) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: A module cannot be sent, or temporary files cannot be written.
     """
-    users = sorted({module for space in spaces for module in _user_modules(space.tree)})
+    parts = {module for space in spaces for module in _user_modules(space.tree)}
+    imported = {module for part in parts for module in imported_sources(part)}
+    users = sorted({module.partition(".")[0] for module in parts | imported})
     with temporary_errors("start the command again"), temporary_folder("code") as folder:
         modules = [str(_own_code(Path(folder))), *map(_path_of, users)]
         yield {"py_modules": modules, "excludes": ["**/__pycache__"], "env_vars": dict(QUIET)}
@@ -59,7 +59,7 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
-    """Yield the top-level module of every part of the user's own that a worker calls, including those of the baseline."""
+    """Yield the module of every part of the user's own that a worker calls, including those of the baseline."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             if in_part:
@@ -74,9 +74,7 @@ def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
 
 def _path_of(module: str) -> str:
     """Return the folder of a package, or the .py file of a single module."""
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own parts may be there
-    spec = find_spec(module)
+    spec = spec_of(module)
     if spec is not None and spec.submodule_search_locations:
         return str(next(iter(spec.submodule_search_locations)))
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):

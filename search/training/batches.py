@@ -34,12 +34,12 @@ class MicroBatch(NamedTuple):
     """int64 [n]."""
     weight: float
     """Factor of its mean loss. The mean gradient over the ranks is then that of the mean loss over the batch."""
-    other_labels: torch.Tensor | None
-    """int64 [n]: the labels of the images that were mixed in; None if nothing was."""
-    share: float
-    """Weight of `labels` in the loss; the rest is that of `other_labels`."""
     counts: bool
     """Whether it counts in the figures of the epoch. If every rank trains the whole batch, only that of rank 0 does."""
+    other_labels: torch.Tensor | None = None
+    """int64 [n]: the labels of the images that were mixed in; None if nothing was."""
+    shares: torch.Tensor | None = None
+    """float32 [n]: weight of each of `labels` in the loss; the rest is that of `other_labels`. None if nothing was mixed in."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +88,23 @@ class Batches:
         """
         for batch, truth in zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True):
             if not (self.skips_single and len(batch) == 1):
-                mixture = mixer(batch, truth) if mixer else Mixture(batch, truth, 1.0)
+                mixture = mixer(batch, truth) if mixer else Mixture(batch, None, None)
                 yield self._micro_batches(mixture, truth)
 
     def _micro_batches(self, mixture: Mixture, truth: torch.Tensor) -> list[MicroBatch]:
-        batch, others, share = mixture
-        num_images, num_ranks = len(batch), 1
+        num_images, num_ranks = len(mixture.images), 1
+        # Images, labels and, of a mixed batch, other labels and shares.
+        wholes = [mixture.images, truth, *(whole for whole in mixture[1:] if whole is not None)]
         if self.rank.shares(num_images, self.least):
             num_ranks = self.rank.count
-            batch, truth, others = (whole.tensor_split(num_ranks)[self.rank.index] for whole in (batch, truth, others))
+            wholes = [whole.tensor_split(num_ranks)[self.rank.index] for whole in wholes]
         # The number is the same on every rank, although the parts of the ranks may differ by one image.
         num = min(self.micro_batches, num_images // num_ranks // self.least) or 1
         counts = num_ranks == self.rank.count or self.rank.index == 0
-        parts = zip(*(whole.tensor_split(num) for whole in (batch, truth, others)), strict=True)
+        parts = zip(*(whole.tensor_split(num) for whole in wholes), strict=True)
         return [
-            MicroBatch(part, labels, num_ranks * len(part) / num_images, other if share < 1 else None, share, counts)
-            for part, labels, other in parts
+            MicroBatch(images, labels, num_ranks * len(images) / num_images, counts, *mixed)
+            for images, labels, *mixed in parts
         ]
 
 
@@ -132,10 +133,12 @@ class EpochSums:
         """
         self._losses.append(loss.detach())
         self._sizes.append(len(part.images) if part.counts else 0)
-        if part.counts and part.other_labels is not None:
+        if part.counts and part.other_labels is not None and part.shares is not None:
             predicted = logits.detach().argmax(1)
-            shares = ((part.labels, part.share), (part.other_labels, 1 - part.share))
-            self._num_right += [(predicted == labels).sum().float() * share for labels, share in shares]
+            right = torch.where(predicted == part.labels, part.shares, 0) + torch.where(
+                predicted == part.other_labels, 1 - part.shares, 0
+            )
+            self._num_right.append(right.sum())
         elif part.counts:
             self._predicted.append(logits.detach().argmax(1))
             self._true.append(part.labels)

@@ -247,7 +247,8 @@ class DeviceData:
         if self.settings.extra is None:
             return originals
         # Both are computed for all images, because selecting the copies would make the host wait for the device.
-        copies = augment(images, self.settings.extra.augment, draws)
+        # In a flip that alternates, a copy shows the view that its original does not show in this epoch.
+        copies = augment(images, self.settings.extra.augment, draws, None if odd is None else ~odd)
         return torch.where(is_extra.view(-1, 1, 1, 1), copies, originals)
 
     def _normalize(self, images: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:

@@ -35,7 +35,8 @@ def _odd_images(data: DeviceData, seed: int, epoch: int) -> torch.Tensor | None:
 
     This is drawn once per training, and inverted in every epoch.
     """
-    if not any(isinstance(step, Flip) and step.alternate for step in data.settings.augment):
+    extra = data.settings.extra.augment if data.settings.extra else []
+    if not any(isinstance(step, Flip) and step.alternate for step in [*data.settings.augment, *extra]):
         return None
     drawn = torch.Generator().manual_seed(derive_seed(Stream.AUGMENTATION, seed, 0))
     first = torch.rand(len(data.train), generator=drawn) < 0.5

@@ -240,7 +240,8 @@ class TrainingState:
         self.parallel.train()
         mixer = None
         if self.config.mix is not None:
-            mixer = Mixer(self.config.mix, derive_seed(Stream.MIXING, self.seed, self.epoch))
+            per_image = not isinstance(self.config.loss, schema.OwnLoss)
+            mixer = Mixer(self.config.mix, derive_seed(Stream.MIXING, self.seed, self.epoch), per_image)
         memory_format = image_format(self.parallel)
         chunks = epoch_chunks(self.data, self.config.batch_size, self.seed, self.epoch, memory_format)
         for images, labels in chunks:
@@ -391,7 +392,6 @@ def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 def _loss_of(loss_function: LossFunction, logits: torch.Tensor, part: MicroBatch) -> torch.Tensor:
     """Return the mean loss of a micro-batch, mixed in the same way as its images."""
-    loss = loss_function(logits, part.labels)
-    if part.other_labels is None:
-        return loss
-    return part.share * loss + (1 - part.share) * loss_function(logits, part.other_labels)
+    if part.other_labels is None or part.shares is None:
+        return loss_function(logits, part.labels)
+    return loss_function(logits, part.labels, part.shares) + loss_function(logits, part.other_labels, 1 - part.shares)

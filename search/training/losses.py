@@ -1,16 +1,23 @@
-"""Losses by name. The settings of a config become a function of logits [N, K] and labels [N] that returns the mean over N."""
+"""Losses by name. The settings of a config become a function of logits [N, K], labels [N] and weights [N] that returns a mean over N."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch.nn import functional
 
 from winnow.spaces import own_code, schema
 
-LossFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+class LossFunction(Protocol):
+    """Returns the mean over the images of their losses, each times its weight. Default of the weights: 1."""
+
+    def __call__(
+        self, logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, /
+    ) -> torch.Tensor: ...
 
 
 def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) -> LossFunction:
@@ -25,19 +32,33 @@ def build_loss(settings: schema.Loss, class_counts: torch.Tensor | None = None) 
         InputError: The number of class weights is not the number of classes.
     """
     if isinstance(settings, schema.OwnLoss):
-        own, keys = own_code.load("loss", settings.name), settings.keys
-        return lambda logits, labels: own(logits=logits, labels=labels, **keys)
+        return _own_loss(settings)
     loss = LOSSES[settings.name](settings)
-    if settings.class_weights == "none":
-        return loss
-    assert class_counts is not None
-    weights = class_weights(settings.class_weights, class_counts)
+    of_classes = None
+    if settings.class_weights != "none":
+        assert class_counts is not None
+        of_classes = class_weights(settings.class_weights, class_counts)
 
-    def weighted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mean_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, /) -> torch.Tensor:
+        if weights is None and of_classes is None:
+            return loss(logits, labels)
+        losses = loss(logits, labels, reduction="none")
         # The mean of the products does not depend on how a batch is divided; a weighted mean would.
-        return (loss(logits, labels, reduction="none") * weights[labels]).mean()
+        for factor in (weights, None if of_classes is None else of_classes[labels]):
+            losses = losses if factor is None else losses * factor
+        return losses.mean()
 
-    return weighted
+    return mean_loss
+
+
+def _own_loss(settings: schema.OwnLoss) -> LossFunction:
+    own, keys = own_code.load("loss", settings.name), settings.keys
+
+    def mean_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, /) -> torch.Tensor:
+        loss: torch.Tensor = own(logits=logits, labels=labels, **keys)
+        return loss if weights is None else loss * weights[0]  # all are equal, see `Mixer`
+
+    return mean_loss
 
 
 def class_weights(settings: str | list[float], class_counts: torch.Tensor) -> torch.Tensor:

@@ -91,9 +91,9 @@ class Config(Strict):
     weights: WeightsRule = "last"
     """Epoch whose weights are kept and evaluated. Retraining has no validation split: it trains for as many epochs as the weights kept in the search had."""
     test_flip: bool = False
-    """Test-time augmentation: the final test and predictions average the logits of each image and its mirror image."""
+    """Test-time augmentation: the final test and predictions average the logits of each image and its mirror image. A space gives it one value, which also applies to `start_from` and `baseline`, since validation images do not tell which is better."""
     test_shift: Annotated[int, Field(ge=0, le=16)] = 0
-    """Test-time augmentation: number of pixels by which each image is also shifted, up-left and down-right, in the final test and predictions. Half of the weight stays with the image that is not shifted. Below the height and width of the images. 0: no shift."""
+    """Test-time augmentation: number of pixels by which each image is also shifted, up-left and down-right, in the final test and predictions. Half of the weight stays with the image that is not shifted. Below the height and width of the images. A space gives it one value, like `test_flip`. 0: no shift."""
     own_metric: Annotated[OwnMetric, BeforeValidator(bare_name)] | None = None
     """Custom metric; a bare import path is short for `{name: PATH}`. It is computed on the validation images after every epoch, and on the test images. Elsewhere, such as in `search.objective`, it is called `validation_own_metric`."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

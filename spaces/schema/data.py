@@ -18,7 +18,7 @@ class Flip(Strict):
     p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Probability of a flip."""
     alternate: bool = False
-    """Alternating flip (Jordan, 2024): decide at random in the first epoch whether an image is flipped, then flip it in every other epoch, so that consecutive epochs never show the same view. Needs p=0.5."""
+    """Alternating flip (Jordan, 2024): decide at random in the first epoch whether an image is flipped, then flip it in every other epoch, so that consecutive epochs never show the same view. A copy of `data.extra` shows the other view than its original. Needs p=0.5."""
 
     @model_validator(mode="after")
     def _half_alternates(self) -> Flip:

@@ -365,6 +365,16 @@ def test_winners_of_other_training_images_are_not_compared(whole, folder):
     assert differences == [{"key": "validation images kept in retraining", "values": [False, True]}]
 
 
+def test_winners_with_other_views_in_the_test_are_not_compared(whole):
+    plain, viewed = reports.read(whole), reports.read(whole)
+    viewed.study["space"] = {**viewed.study["space"], "test_flip": True, "test_shift": 1}
+    assert compare.protocol_differences([plain, viewed]) == []
+    assert compare.winner_differences([plain, viewed]) == [
+        {"key": "flip in the final test", "values": [False, True]},
+        {"key": "shift in the final test", "values": [0, 1]},
+    ]
+
+
 def test_validation_images_that_will_be_kept_in_retraining_count_before_it(tmp_path):
     one, other = (make_run(tmp_path / name, "searched") for name in ("one", "other"))
     change_study(other, lambda study: study["settings"].update(retrain={"keep_validation": True}))

@@ -15,6 +15,7 @@ from optuna.trial import FixedTrial
 
 from winnow.spaces import catalog
 from winnow.spaces.shapes import known_image_shape
+from winnow.spaces.sizes import known_excess, size_of
 from winnow.spaces.space import Space
 from winnow.spaces.stub_trials import KnownTrial
 from winnow.spaces.validation import check
@@ -61,6 +62,32 @@ def test_every_start_point_and_baseline(name: str) -> None:
         assert space.config(drawn) == space.config(raw)
     assert space.baseline is not None
     assert space.config(space.baseline, known_image_shape(space.tree["data"]))
+
+
+def test_the_fast_recipe_is_in_the_space_around_it() -> None:
+    """With its test-time views, its schedule and its normalization, so that a search can find it."""
+    space = catalog.load("cifar10-fast")
+    fast = recipe("recipes/cifar10-fast")
+    complete = fast.model_dump(mode="json")
+    drawn = space.suggest(KnownTrial(space.encode(complete)))
+    assert space.config(drawn) == fast
+    assert known_excess(space.settings.limits, fast, (3, 32, 32), 10) is None
+    assert space.baseline is not None
+    measured = [space.config(raw) for raw in (space.baseline, drawn)]
+    assert [(config.test_flip, config.test_shift, config.data.normalize) for config in measured] == [
+        (True, 1, "dataset")
+    ] * 2
+
+
+def test_the_fast_recipe_for_100_classes_takes_an_hour_on_two_cores() -> None:
+    """By its multiply-adds, at 39 microseconds of one core for each million of them and each training image."""
+    fast, more = recipe("recipes/cifar10-fast"), recipe("recipes/cifar100-fast")
+    assert more.model == fast.model
+    assert more.optimizer == fast.optimizer
+    size = size_of(more.model, (3, 32, 32), 100)
+    assert size is not None
+    seconds = more.epochs * 50_000 * size.multiply_adds * 39e-12 / 2
+    assert 2400 < seconds < 3600
 
 
 def test_listing_has_a_description_of_each() -> None:

@@ -77,6 +77,14 @@ WRONG = {
         "lr: {float: [-1, 1]}",
         "s.yaml:7: optimizer.lr: must be above 0, but got -1.0",
     ),
+    "views of the final test": (
+        "epochs: 5",
+        "epochs: 5\ntest_flip: {choice: [false, true]}\ntest_shift: {int: [0, 2]}",
+        "s.yaml:3: test_flip: needs one value, but is open: it changes only the final test and predictions, so the validation images cannot tell "
+        "which value is better\n"
+        "s.yaml:4: test_shift: needs one value, but is open: it changes only the final test and predictions, so the validation images cannot tell "
+        "which value is better",
+    ),
     "a rate as text": (LR, "lr: fast", "s.yaml:7: optimizer.lr: must be a number, but got 'fast'"),
     "a list is not a range": (
         LR,

@@ -32,6 +32,7 @@ from winnow.search.ray_backend.session import ray_kept
 from winnow.search.ray_backend.shared_data import SharedData
 from winnow.search.ray_backend.tasks import Hangs
 from winnow.search.resources.plan import ResourcePlan
+from winnow.search.training.checkpoint import save
 from winnow.search.training.errors import STORAGE_FAILED, StorageFailed
 from winnow.search.training.heartbeat import process_of
 from winnow.spaces import catalog
@@ -207,6 +208,21 @@ def test_what_was_changed_is_named() -> None:
     assert row(recipe_rows([line], Path()), "cifar100-a1")["changed"] == "epochs=2 (not 50)"
 
 
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [("/data/cinic10", None), ("/data/cifar10-as-cinic10/", "images of cifar10-as-cinic10 (not cinic10)")],
+)
+def test_other_images_than_the_folder_of_the_recipe_are_named(path: str, changed: str | None) -> None:
+    line = result("cinic10-b1", 0, 0.5)
+    line["config"]["data"]["path"] = path
+    assert row(recipe_rows([line], Path()), "cinic10-b1")["changed"] == changed
+
+
+def test_validation_images_that_were_trained_on_are_named() -> None:
+    line = result("cifar100-a1", 0, 0.5, fit_validation=True)
+    assert row(recipe_rows([line], Path()), "cifar100-a1")["changed"] == "trained on the validation images too"
+
+
 # --- the command ----------------------------------------------------------------------------------------------------------
 
 
@@ -216,6 +232,40 @@ def test_patterns_choose_recipes() -> None:
     ]  # fmt: skip
     with pytest.raises(InputError, match=r"cifar100-z9: no recipe with a published figure .* cifar100-a1"):
         choose(["cifar100-z9"])
+
+
+def test_a_published_validation_figure_needs_the_validation_images(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"--fit-validation: cifar100-d-ablation-1: the published figure is an accuracy on validation"
+    ):
+        bench("cifar100-d-ablation-1", "cifar100-a1", "--fit-validation", "--output", str(tmp_path))
+
+
+def test_trainings_use_the_validation_images_as_asked(tmp_path: Path) -> None:
+    """Whether a training is finished, recorded or begun, the other use of its validation images is refused."""
+    recipes = {"recipes/cifar100-a1": catalog.load("recipes/cifar100-a1")}
+    assert [reproduction._todo(recipes, 1, tmp_path, use)[0].training.use for use in ("search", "retrain")] == [
+        "search",
+        "retrain",
+    ]
+    folder = tmp_path / "cifar100-a1-s0"
+    folder.mkdir()
+
+    def check_both(before: str, here: Any, there: Any) -> None:
+        reproduction._todo(recipes, 1, tmp_path, here)
+        with pytest.raises(InputError, match=f"this training was started {before} --fit-validation; .* {before} it"):
+            reproduction._todo(recipes, 1, tmp_path, there)
+
+    save(folder / "checkpoint.pt", {"epoch": 1, "use": "search"})
+    check_both("without", "search", "retrain")
+    save(folder / "checkpoint.pt", {"epoch": 1, "use": "retrain"})
+    check_both("with", "retrain", "search")
+    (folder / "result.json").write_text(json.dumps(result("cifar100-a1", 0, 0.5, fit_validation=True)))
+    check_both("with", "retrain", "search")
+    (folder / "result.json").unlink()
+    line = result("cifar100-a1", 0, 0.5)
+    (tmp_path / "results.jsonl").write_text(f"{json.dumps(line)}\n")  # of an earlier version, which did not record it
+    check_both("without", "search", "retrain")
 
 
 def test_a_training_gives_signs_of_life_where_the_driver_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,18 @@ def test_a_shift_reaches_the_test_and_the_export() -> None:
     assert np.abs(plain.softmax(1).numpy() - result.probabilities).max() > 1e-4
 
 
+WIDE = {"name": "crop", "padding": 8, "fill": "reflect"}
+
+
 @pytest.mark.parametrize(
     ("more", "where"),
     [
         ({"test_shift": 8}, "test_shift"),
-        ({"data": {"name": "digits", "augment": [{"name": "crop", "padding": 8, "fill": "reflect"}]}}, "augment"),
+        ({"data": {"name": "digits", "augment": [WIDE]}}, "data.augment.0.padding"),
+        (
+            {"data": {"name": "digits", "extra": {"copies": 1, "augment": ["flip", WIDE]}}},
+            "data.extra.augment.1.padding",
+        ),
     ],
 )
 def test_a_border_wider_than_the_image_is_refused(more: dict, where: str) -> None:

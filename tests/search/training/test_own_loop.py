@@ -183,7 +183,7 @@ def test_keys_of_a_loop_are_searched_and_the_loop_is_sent() -> None:
     space = Space.from_tree(tree, "own.yaml")
     check(space)
     assert {"train.lr", "train.width"} <= {parameter.path for parameter in space.parameters()}
-    assert set(_user_modules(space.tree)) == {"one", "two"}
+    assert set(_user_modules(space.tree)) == {"one.loops", "two"}
 
 
 def test_the_schema_for_editors_wants_an_optimizer_or_a_loop() -> None:

@@ -203,4 +203,4 @@ def test_own_parts_are_searched_and_sent_like_others() -> None:
     space = Space.from_tree(tree, "own.yaml")
     check(space)
     assert {"optimizer.beta", "schedule.power", "data.augment"} <= {parameter.path for parameter in space.parameters()}
-    assert set(_user_modules(space.tree)) == {"tests", "one", "two", "three"}
+    assert set(_user_modules(space.tree)) == {__name__, "one.optim", "two", "three"}

@@ -14,6 +14,7 @@ from tests.helpers.tiny import CPU, tiny_data
 from winnow.search.data.image_data import ImageData
 from winnow.search.training import device_data as pipeline
 from winnow.search.training.device_data import DeviceData
+from winnow.search.training.epoch_images import epoch_chunks
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Data
 
@@ -137,6 +138,31 @@ def test_extra_copies_are_augmented_and_the_originals_are_not(copies: int) -> No
     assert len(darkened) == copies
     counts = np.bincount(darkened, minlength=40)[data.train.index.numpy()]
     assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("originals", ["none", [{"name": "flip", "alternate": True}]])
+def test_a_flip_of_copies_alternates_too(originals) -> None:
+    """A copy of each image: it shows one view in one epoch and the other in the next, and never that of its original if both alternate."""
+    source = numbered()
+    images = source.train_images.copy()
+    images[:, :, 0] = 255  # the first column tells the views apart, and the others are the number of the image
+    flip = {"name": "flip", "alternate": True}
+    data = build(replace(source, train_images=images, fingerprint="marked"), normalize="none", augment=originals,
+                 extra={"copies": 32, "augment": [flip]})  # fmt: skip
+    views = []
+    for number in (1, 2, 3):
+        shown: dict[int, list[bool]] = {}
+        for chunk, _ in epoch_chunks(data, 32, 7, number, torch.contiguous_format):
+            for first, middle in (chunk[:, 0, 0, :2] * 255).round().int().tolist():
+                shown.setdefault(middle, []).append(first != 255)
+        views.append({image: sorted(both) for image, both in shown.items()})
+    assert [len(view) for view in views] == [32] * 3
+    if originals == "none":
+        mirrored = [{image: any(both) for image, both in view.items()} for view in views]
+        assert mirrored[0] == mirrored[2] == {image: not was for image, was in mirrored[1].items()}
+        assert 0 < sum(mirrored[0].values()) < 32  # all alike by chance: 5e-10
+    else:
+        assert all(both == [False, True] for view in views for both in view.values())
 
 
 def test_trials_of_a_process_share_the_tensors() -> None:

@@ -66,6 +66,20 @@ def test_the_report_says_what_the_ensemble_reaches(run: Path) -> None:
     assert f"all 8 networks of 3 winners reaches a test accuracy of {100 * right:.2f}" in sentence
 
 
+def test_every_view_of_an_image_costs(run: Path, tmp_path: Path) -> None:
+    """The second winner sees each image twice, as a run of an earlier version could choose, and the third six times."""
+    viewed = shutil.copytree(run, tmp_path / "made")
+    views: dict[int, dict[str, Any]] = {1: {}, 2: {"test_flip": True}, 3: {"test_flip": True, "test_shift": 1}}
+    lines = list(read_json_lines(viewed / "retrain.jsonl"))
+    for line in lines:
+        line["config"] |= views.get(line["rank"], {})
+    (viewed / "retrain.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (row,) = reports.read(viewed).rows("ensemble")
+    networks = [line for line in lines if line["rank"] and line["predictions"]]
+    costs = [line["multiply_adds"] * {1: 1, 2: 2, 3: 6}[line["rank"]] for line in networks]
+    assert row["cost"] == pytest.approx(sum(costs) / costs[0])
+
+
 def test_no_ensemble_without_probabilities(run: Path, tmp_path: Path) -> None:
     """Runs of earlier versions keep the probability of two classes only."""
     older = shutil.copytree(run, tmp_path / "made")
