@@ -76,6 +76,7 @@ def _of_run(run: RunData) -> dict[str, str]:
         "made": f"{environment} where key in ('created', 'winnow_version')",
         "settings": f"{environment} where section in ('settings', 'data')",
         "environment": environment,
+        "shortage": f"{environment} where section = 'search_shortage'",
         "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
         "data": "select class_name, split, num_images from 'data.parquet' order by class, split",
         "data-summary": f"{environment} where section = 'data' and key = 'summary.text'",

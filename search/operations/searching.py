@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
+    from winnow.search.samplers.suggester import Shortage
     from winnow.search.study.earlier_runs import EarlierRuns
     from winnow.search.study.trials import Event
     from winnow.search.study.warm_start import WarmStart
@@ -206,17 +207,18 @@ def _run(
             tell_trackers.at_once = outcome.at_once
             if settings.keep_predictions:
                 _fetch_answers(folder, ledger.completed, view)
-            if ledger.exhausted:
-                view.step(f"every config of the space was tried: {ledger.num_asked} trials")
-            if (reason := _early_end(outcome, ledger.exhausted)) is not None:
+            shortage = None if ledger.shortage is None else asdict(ledger.shortage)
+            if shortage is not None:
+                view.step(f"{next_step.shortage_text(shortage)}: {ledger.num_asked} trials")
+            if (reason := _early_end(outcome, ledger.shortage)) is not None:
                 ledger.commit()  # otherwise trials whose end still waits would be open in a search that is recorded as ended
-                write_end(folder, reason)
+                write_end(folder, reason, shortage)
             return outcome
         finally:
             ledger.close()
 
 
-def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
+def _early_end(outcome: Outcome, shortage: Shortage | None) -> str | None:
     """Return the reason why a search ended early without a need to resume it; None if it did not."""
     if outcome.interrupted or outcome.bug:
         return None
@@ -224,7 +226,9 @@ def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
         return next_step.ENDED_BY_TIME
     if outcome.no_gain:
         return next_step.ENDED_WITHOUT_GAIN
-    return next_step.ENDED_EXHAUSTED if exhausted else None
+    if shortage is None:
+        return None
+    return next_step.ENDED_EXHAUSTED if shortage.every_config else next_step.ENDED_BY_REFUSALS
 
 
 def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:

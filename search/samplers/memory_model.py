@@ -17,13 +17,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 from scipy.special import ndtri
 
-from winnow.search.samplers.encoding import ParameterEncoding, value_at
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
 
 FEWEST_COMPARED = 3
@@ -188,7 +187,7 @@ class ThisSearch:
         self, encoding: ParameterEncoding, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator
     ) -> None:
         self.sign = sign
-        self.points = _points_of(encoding, trials)
+        self.points = encoding.points_of([trial.params for trial in trials])
         """[trials, parameters]."""
         rows = [row for row, trial in enumerate(trials) if trial.intermediate_values][-MOST_COMPARED:]
         self.seen = [trials[row] for row in rows]
@@ -203,16 +202,6 @@ class ThisSearch:
         """Return the points of the `num` best trials with an epoch, from best to worst."""
         assert self.process is not None
         return self.seen_points[np.argsort(-self.process.targets, kind="stable")[:num]]
-
-
-def _points_of(encoding: ParameterEncoding, trials: Sequence[FrozenTrial]) -> Array:
-    def known_part(params: Mapping[str, Any]) -> FrozenTrial:
-        known = {name: params[name] for name in encoding.distributions if name in params}
-        distributions = {name: encoding.distributions[name] for name in known}
-        return create_trial(state=TrialState.RUNNING, params=known, distributions=distributions)
-
-    whole = {name: value_at(each, 0.5) for name, each in encoding.distributions.items()}
-    return ParameterEncoding([known_part(whole), *(known_part(trial.params) for trial in trials)]).points[1:]
 
 
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:

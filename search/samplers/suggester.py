@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -30,8 +31,15 @@ if TYPE_CHECKING:
 SAMPLER_DRAFTS = 20
 """After this many rejected suggestions, the sampler is unlikely to find an acceptable config, and configs are drawn at random."""
 START_FROM = "start_from:"  # prefix of the source of a start point; its name follows
-MAX_DRAFTS = 200
-"""After this many rejected suggestions, the space is considered exhausted."""
+MAX_REPEATED = 200
+"""After this many suggestions that have already run, the space is considered exhausted."""
+MAX_REFUSED = 5000
+"""After this many suggestions that exceed a limit or cannot be built, too few others are left to find one. If one config in a thousand
+is possible, a search ends too early once in 150 suggestions. Drawing so many takes about four seconds."""
+
+# Why a suggestion is rejected; otherwise it is the key of a limit.
+_REPEATED = "repeated"
+_NOT_BUILT = "not built"
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,25 @@ class Suggestion:
     config: dict[str, Any]
     source: str
     num_drafts: int
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Why no further config was found.
+
+    Attributes:
+        repeated: Number of suggestions that had already run.
+        not_built: Number of suggestions that cannot be built.
+        beyond: Number of suggestions beyond a limit, by its key in `search.limits`.
+        expected: Number of these that are only expected to be beyond it, because other trials were.
+        every_config: Whether every config that is possible has run, as far as is known.
+    """
+
+    repeated: int
+    not_built: int
+    beyond: dict[str, int]
+    expected: int
+    every_config: bool
 
 
 class Suggester:
@@ -134,7 +161,7 @@ class Suggester:
             return sampler
         return RememberingSampler(sampler, self._recollection, context.own_seed)
 
-    def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | None:
+    def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | Shortage:
         """Return the next config: a queued one that may run, or one that the sampler suggests.
 
         Args:
@@ -143,38 +170,56 @@ class Suggester:
             number: Number of the trial.
 
         Returns:
-            The suggestion; None if no config that may run was found.
+            The suggestion, or why no config that may run was found.
         """
         while self.queued:
             source, raw = self.queued.popleft()
             draft = Draft(study, sampler, number, known=self._space.encode(raw))
-            if (config := self._config_of(draft)) is not None and self._may_run(config):
+            config = self._config_of(draft)
+            if not isinstance(config, str) and self._may_run(config):
                 return Suggestion(draft, config, source, 0)
+        rejected: Counter[str] = Counter()
+        expected, num_expected = self._feasibility.expected(study.get_trials(deepcopy=False)), 0
         for num_drafts, draft in enumerate(self._drafts(study, sampler, number), start=1):
             config = self._config_of(draft)
-            if config is None or not self._may_run(config) or identity(config, self._image_shape) in self._known:
-                continue
-            if not self._feasibility.is_hopeless(draft, config["model"]["name"], study.get_trials(deepcopy=False)):
+            if isinstance(config, str):
+                rejected[config] += 1
+            elif not self._may_run(config) or identity(config, self._image_shape) in self._known:
+                rejected[_REPEATED] += 1
+            elif (key := expected.exceeded(draft.params, config["model"]["name"])) is not None:
+                rejected[key] += 1
+                num_expected += 1
+            else:
                 return Suggestion(draft, config, "sampler", num_drafts)
-        return None
+            if not self._is_finite and (
+                rejected[_REPEATED] == MAX_REPEATED or rejected.total() - rejected[_REPEATED] == MAX_REFUSED
+            ):
+                break
+        every_config = self._is_finite or rejected[_REPEATED] == MAX_REPEATED
+        beyond = {key: num for key, num in rejected.items() if key not in (_REPEATED, _NOT_BUILT)}
+        return Shortage(rejected[_REPEATED], rejected[_NOT_BUILT], beyond, num_expected, every_config)
+
+    @property
+    def _is_finite(self) -> bool:
+        return spec_of(self._settings.sampler).finite
 
     def _drafts(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Iterator[Draft]:
-        if spec_of(self._settings.sampler).finite:
+        if self._is_finite:
             left = int(self._space.size()) * self._settings.repeats - self._num_drafts
             yield from (Draft(study, sampler, number) for _ in range(left))
             return
-        for attempt in range(MAX_DRAFTS):
+        for attempt in count():
             if attempt == SAMPLER_DRAFTS:
                 sampler = self.sampler(number, "random")
             yield Draft(study, sampler, number)
 
-    def _config_of(self, draft: Draft) -> dict[str, Any] | None:
-        """Return the complete config of a draft; None if it cannot be built or is known to exceed a limit."""
+    def _config_of(self, draft: Draft) -> dict[str, Any] | str:
+        """Return the complete config of a draft, or why there is none: `_NOT_BUILT`, or the key of the limit that it is known to exceed."""
         raw = self._space.suggest(draft)
         if self._space.infeasible(raw, self._image_shape):
-            return None
+            return _NOT_BUILT
         config = self._space.config(raw)
-        return None if self._feasibility.exceeded(config) else config.model_dump(mode="json")
+        return self._feasibility.exceeded(config) or config.model_dump(mode="json")
 
     def _may_run(self, config: dict[str, Any]) -> bool:
         return self._num_runs[identity(config, self._image_shape)] < self._settings.repeats

@@ -42,10 +42,21 @@ class Limits(Strict):
         Returns:
             The limit in words; None if no limit is exceeded.
         """
+        key = self.first_exceeded(figures)
+        if key is None:
+            return None
+        return f"{key}: {figures[LIMITED[key]]:,.6g} is above the limit of {getattr(self, key):,.6g}"
+
+    def first_exceeded(self, figures: Mapping[str, Any]) -> str | None:
+        """Return the key of the first limit that a network exceeds; None if it exceeds none.
+
+        Args:
+            figures: Figures of a trial, by the names in `LIMITED`. A figure that is missing or None is not judged.
+        """
         for key, figure in LIMITED.items():
             limit, value = getattr(self, key), figures.get(figure)
             if limit is not None and value is not None and value > limit:
-                return f"{key}: {value:,.6g} is above the limit of {limit:,.6g}"
+                return key
         return None
 
     @property
