@@ -104,7 +104,7 @@ def shortage_text(shortage: Mapping[str, Any]) -> str:
     if shortage["repeated"]:
         refusals.append(f"{shortage['repeated']:,} were tried before")
     drawn = sum(shortage["beyond"].values()) + shortage["not_built"] + shortage["repeated"]
-    counts = f"of the last {wording.plural(drawn, 'suggestion')} {wording.listed(refusals)}"
+    counts = f"of the last {drawn:,} suggestions {wording.listed(refusals)}"
     if shortage["expected"]:
         counts += f"; {shortage['expected']:,} of those beyond a limit are only expected to be, judged by other trials"
     return f"{EVERY_CONFIG if shortage['every_config'] else 'no further possible config was found'} ({counts})"

@@ -7,7 +7,8 @@ from trials. Their logarithm is close to linear in the columns of `winnow.search
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,14 @@ from winnow.spaces.schema import Config, Limits
 from winnow.spaces.schema.limits import LIMITED
 from winnow.spaces.shapes import ImageShape
 from winnow.spaces.sizes import SIZES, known_sizes
+from winnow.spaces.space import Space
+from winnow.spaces.stub_trials import ProbeTrial, completions
 
 SIZE_FIGURES = ("num_parameters", "multiply_adds")
 NUM_MEASURED = 8
 """Number of trials for which a figure must be known before it is predicted for others."""
+NUM_COMPLETIONS = 6
+"""Number of configs by which parameters of a part of a config are judged."""
 MOST_MEASURED = 500
 """Largest number of trials to which the prediction is fitted; the newest ones are used, so that a suggestion takes no longer in long searches."""
 
@@ -46,6 +51,32 @@ class Feasibility:
         if self._limits is None:
             return None
         return self._limits.first_exceeded(known_sizes(config, self._image_shape, self._num_classes))
+
+    def filter(self, space: Space) -> Callable[[Mapping[str, Any]], bool] | None:
+        """Return a function that tells whether any config with the given parameters may be within the limits of size.
+
+        Parameters that are not given are completed in `NUM_COMPLETIONS` ways, always the same. If each of these configs cannot be built
+        or is known to exceed a limit, the parameters are refused.
+
+        Args:
+            space: The space to which the parameters belong.
+
+        Returns:
+            The function; None if no limit is known before training.
+        """
+        if self._limits is None or not any(figure in self._limits.by_figure for figure in SIZE_FIGURES):
+            return None
+        names = {parameter.study_name for parameter in space.parameters()}
+
+        def is_possible(trial: ProbeTrial) -> bool:
+            raw = space.suggest(trial)
+            return not space.infeasible(raw, self._image_shape) and self.exceeded(space.config(raw)) is None
+
+        def allows(params: Mapping[str, Any]) -> bool:
+            num = NUM_COMPLETIONS if names - params.keys() else 1
+            return any(is_possible(trial) for trial in islice(completions(params, NUM_COMPLETIONS), num))
+
+        return allows
 
     def expected(self, trials: Sequence[FrozenTrial]) -> ExpectedFigures:
         """Return the model of the figures that only trials show.

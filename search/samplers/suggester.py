@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.samplers.history_window import recent
 from winnow.search.samplers.memory import RememberingSampler
 from winnow.search.samplers.registry import SamplerContext, make_sampler
-from winnow.search.samplers.scalarized import scalarized
+from winnow.search.samplers.scalarized import evenly_weighted, scalarized
 from winnow.search.settings import Settings
 from winnow.spaces.identity import identity
 from winnow.spaces.samplers import spec_of
@@ -112,6 +113,7 @@ class Suggester:
         self._num_runs: Counter[str] = Counter()  # of a config's identity
         self._known: set[str] = set()  # identities that the sampler must not suggest
         self._num_drafts = 0
+        self._read: optuna.Study | None = None
 
     def note(self, config: dict[str, Any], num_drafts: int) -> None:
         """Count a config that has become a trial.
@@ -133,6 +135,7 @@ class Suggester:
         If there are several objectives, each value is a random weighting of them.
         """
         settings = self._settings
+        self._read = study
         if settings.further and spec_of(settings.sampler).reads_results:
             study = scalarized(study, settings)
         return recent(study, settings.sampler)
@@ -159,7 +162,13 @@ class Suggester:
         sampler = make_sampler(name or settings.sampler, context)
         if self._recollection is None or name is not None:
             return sampler
-        return RememberingSampler(sampler, self._recollection, context.own_seed)
+        judged = self._evenly_weighted if settings.further else None
+        return RememberingSampler(sampler, self._recollection, context.own_seed, judged)
+
+    def _evenly_weighted(self, num: int) -> list[FrozenTrial]:
+        """Return the newest `num` trials with an epoch, with the mean of fixed weightings of all objectives as values."""
+        trials = [] if self._read is None else self._read.get_trials(deepcopy=False)
+        return evenly_weighted([trial for trial in trials if trial.intermediate_values][-num:], self._settings)
 
     def next(self, study: optuna.Study, sampler: BaseSampler, number: int) -> Suggestion | Shortage:
         """Return the next config: a queued one that may run, or one that the sampler suggests.

@@ -12,6 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
+from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.samplers.suggester import START_FROM, Shortage, Suggester, Suggestion
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings
@@ -65,7 +66,8 @@ class Ledger(TrialBook):
         self._times = EpochTimes(settings, self._record, self.scheduler)
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
-        recollection = recollect(folder, space)
+        feasibility = Feasibility(settings.limits, image_shape, num_classes)
+        recollection = recollect(folder, space, feasibility.filter(space))
         self._suggester = Suggester(space, settings, image_shape, rungs, num_classes, recollection)
         self._rebuild(self._record.trials())
         self.commit()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import optuna
 import pytest
 import yaml
-from optuna.trial import create_trial
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tests.helpers.ledgers import RECORDED_DATA, SHAPE, make_folder, outcome, report, study_of
 from winnow.search.api.run import load_run
 from winnow.search.operations.planning import forecast_search
-from winnow.search.samplers.scalarized import scalarized
+from winnow.search.samplers.memory_model import Recollection
+from winnow.search.samplers.scalarized import evenly_weighted, scalarized
+from winnow.search.samplers.suggester import Suggester
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
@@ -137,6 +141,45 @@ def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_p
     assert len(best) > 2
     assert [trial.value for trial in scalarized(study, settings.changed(seed=19)).trials] == shown[-1]
     assert study.trials[0].value == 0.9
+
+
+def test_earlier_runs_are_weighted_by_all_objectives_and_not_by_chance(tmp_path):
+    """One run ranks configs as the fixed weightings do here, the other one the other way round."""
+    space, settings = problem(trials=12)
+    folder = make_folder(tmp_path, space, settings)
+    assert run(Ledger(folder, space, settings, SHAPE))
+    study = study_of(folder)
+    trials = [trial for trial in study.trials if trial.intermediate_values]
+    even = evenly_weighted(trials, settings)
+    assert [each.value for each in evenly_weighted(trials, settings.changed(seed=9))] == [each.value for each in even]
+    x = FloatDistribution(0, 1)
+    places = {each.number: place / 10 for place, each in enumerate(sorted(even, key=last_value))}
+    for trial in trials:
+        trial.params, trial.distributions = {"x": places[trial.number] / 2}, {"x": x}
+    earlier = {
+        name: [
+            create_trial(
+                state=TrialState.PRUNED, params={"x": at}, distributions={"x": x}, intermediate_values={1: sign * at}
+            )
+            for at in np.linspace(0, 1, 15)
+        ]
+        for name, sign in (("agrees", 1), ("disagrees", -1))
+    }
+    recollection, weights = Recollection(earlier), []
+    monkeyed = optuna.create_study(direction="maximize")
+    monkeyed.add_trials(trials)
+    for seed in range(4):
+        suggester = Suggester(space, settings.changed(seed=seed), SHAPE, [1], 10, recollection)
+        view = suggester.readable(monkeyed)
+        sampler = suggester.sampler(12)
+        placeholder = create_trial(state=TrialState.RUNNING)
+        sampler.sample_relative(view, placeholder, {})
+        weights.append(placeholder.user_attrs["memory"]["weights"])
+    assert all(each["agrees"] > 0.2 > 0.05 > each["disagrees"] for each in weights)
+
+
+def last_value(trial: FrozenTrial) -> float:
+    return trial.intermediate_values[max(trial.intermediate_values)]
 
 
 def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):

@@ -27,7 +27,10 @@ from winnow.spaces.schema import Config, Limits
 from winnow.spaces.sizes import size_of
 
 SAMPLERS = ("forecast", "tpe", "random")
-WIDE = ("model={name: mlp, hidden: [{int: [1, 1000]}]}", "start_from={}")  # 85 parameters, and 75 more for each hidden unit
+WIDE = (
+    "model={name: mlp, hidden: [{int: [1, 1000]}]}",
+    "start_from={}",
+)  # 85 parameters, and 75 more for each hidden unit
 
 
 def limited(*overrides: str, sampler: str = "random", trials: int = 12):
