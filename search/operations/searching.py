@@ -26,6 +26,7 @@ from winnow.search.storage import remote as storage
 from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, answers_name, check_new, create, free_path, space_of
 from winnow.search.study.amendments import RunChanges, amend, write_end, write_start
+from winnow.search.study.space_changes import MEASURED
 from winnow.search.trackers.following import check_installed, following
 from winnow.search.views.view import View
 from winnow.spaces.space import Space
@@ -258,6 +259,10 @@ def _warm_start(
     execution.view.step(
         f"the sampler starts with {facts['trials_taken_over']} of {facts['trials_ended']} trials of {facts['run']}"
     )
+    if measured := sorted(settings.measured & set(MEASURED)):
+        execution.view.step(
+            f"their {' and '.join(measured)} count only for trials on the device of this search, once its first trial shows which one that is"
+        )
     return warm
 
 

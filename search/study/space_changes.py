@@ -30,6 +30,8 @@ from winnow.spaces.stub_trials import KnownTrial
 OUTSIDE = "outside the space since it was changed"
 WARM_KEYS = {"config": (dict,), "state": (str,), "value": (int, float, NoneType), "values": (dict,)}
 """Types of the values that a line of `warm_start.jsonl` has."""
+MEASURED = ("latency_ms", "epoch_seconds")
+"""Figures of a trial that depend on its device."""
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -53,6 +55,11 @@ class History:
                 warm.append((line, params))
         # Their numbers are negative: before all trials of the run.
         self._warm = [_warm_trial(index - len(warm), *line_and_params) for index, line_and_params in enumerate(warm)]
+        self._warm_devices = [_device(line.get("device"), line.get("processor")) for line, _ in warm]
+        study = folder.read_study()
+        start = (study.get("amendments") or [study])[-1]
+        hardware = start.get("hardware") or study.get("hardware") or {}
+        self._processor = hardware.get("processor")
 
     def is_inside(self, trial: FrozenTrial) -> bool:
         """Return whether a trial of the run lies in the current space."""
@@ -81,11 +88,11 @@ class History:
         return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials of the warm start, followed by the trials of the run that lie in the current space.
+        """Return the trials of the warm start as far as they hold here, followed by the trials of the run that lie in the current space.
 
         All of them have the parameters of the current space.
         """
-        visible = list(self._warm)
+        visible = self._warm_on({trial.user_attrs.get("device") for trial in trials}) if self._warm else []
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
                 visible.append(trial)
@@ -95,10 +102,35 @@ class History:
                 visible.append(again)
         return visible
 
+    def _warm_on(self, names: Collection[str | None]) -> list[FrozenTrial]:
+        """Return the trials of the warm start, as far as they hold on the devices of this run.
+
+        A latency and an epoch time count only if they were measured on such a device; they are left out otherwise. If they count and
+        exceed a limit, the trial is left out.
+
+        Args:
+            names: Names of the devices on which this run has trained; None for trials that have not trained.
+        """
+        here = {_device(name, self._processor) for name in names} - {None}
+        limits = self._space.settings.limits
+        shown = []
+        for trial, device in zip(self._warm, self._warm_devices, strict=True):
+            if device not in here:
+                trial = copy.copy(trial)
+                trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key not in MEASURED}
+            if limits is None or limits.exceeded(trial.user_attrs) is None:
+                shown.append(trial)
+        return shown
+
     def _expressed(self, trial: FrozenTrial) -> Params | None:
         if trial.number not in self._params:
             self._params[trial.number] = express(self._space, trial.user_attrs["config"])
         return self._params[trial.number]
+
+
+def _device(name: str | None, processor: str | None) -> str | None:
+    """Return what tells devices apart: the name of a GPU, or the processor for other devices; None if it is not known."""
+    return processor if name in ("cpu", "mps") else name
 
 
 def to_run_further(

@@ -29,7 +29,7 @@ class Limits(Strict):
     multiply_adds: Positive | None = None
     """Largest number of multiply-adds of a forward pass for one image."""
     latency_ms: Positive | None = None
-    """Largest latency of a batch of one image, in milliseconds: the median, measured on the trial's device before training."""
+    """Largest latency of a batch of one image, in milliseconds: the median, measured on the trial's device before training, beside the other trials that run then. If it is above the limit and at most twice as long, it is measured up to three more times, and the least counts."""
     epoch_seconds: Positive | None = None
     """Longest epoch, in seconds. The shorter of a trial's first two epochs counts, since the first also loads libraries."""
 

@@ -257,7 +257,9 @@ def test_suggestions_without_a_result_are_told_apart(tmp_path, old_runs):
     ledger.close()
     run = reports.read(folder.path)
     shares = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
-    assert f"suggested {len(shares)} of 7 trials ({len(shares)} of these failed or were infeasible)" in memory_sentence(run)
+    assert f"suggested {len(shares)} of 7 trials ({len(shares)} of these failed or were infeasible)" in memory_sentence(
+        run
+    )
     assert not any(each.main_for for each in earlier_runs(run))
     assert {number for each in earlier_runs(run) for number in each.without_result} <= shares
     assert any(each.without_result for each in earlier_runs(run))

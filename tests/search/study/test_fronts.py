@@ -22,6 +22,7 @@ from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
+from winnow.search.study.space_changes import History
 from winnow.search.study.warm_start import warm_start
 from winnow.search.winners.winner import best_within
 from winnow.spaces import catalog
@@ -194,6 +195,38 @@ def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
     other = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
     with pytest.raises(InputError, match="none of its trials has a latency_ms, which is an objective of this search"):
         warm_start(str(old.path), other, study)
+
+
+@pytest.mark.parametrize(("processor", "latency"), [("fast", 4.0), ("slow", None)])
+def test_a_latency_counts_only_on_the_device_that_it_was_measured_on(tmp_path, processor, latency):
+    space = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
+    settings = settings_for(space, trials=4, sampler="random")
+    old = make_folder(tmp_path / "old", space, settings)
+    old.study.write_text(yaml.safe_dump({**old.read_study(), "hardware": {"processor": "fast"}}))
+    ledger = Ledger(old, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        ledger.note_size(assignment.number, {"latency_ms": 4.0, "multiply_adds": 9, "device": "cpu"})
+        for epoch in range(1, 10):
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+    ledger.close()
+    new = make_folder(tmp_path / "new", space, settings)
+    study = {**new.read_study(), "hardware": {"processor": processor}}
+    new.study.write_text(yaml.safe_dump(study))
+    new.warm_start.write_text("".join(f"{line}\n" for line in warm_start(str(old.path), space, study).lines))
+    own = create_trial(state=TrialState.RUNNING, user_attrs={"device": "cpu"})
+    warm = History(new, space).shown([])
+    assert [trial.user_attrs.get("latency_ms") for trial in warm] == [None] * 4
+    assert all(trial.user_attrs["multiply_adds"] == 9 for trial in warm)
+    for device, expected in (("cpu", latency), ("NVIDIA H200", None)):
+        own.user_attrs["device"] = device
+        *warm, _ = History(new, space).shown([own])
+        assert [trial.user_attrs.get("latency_ms") for trial in warm] == [expected] * 4
+    limited = catalog.load(
+        "digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]", "search.limits.latency_ms=3"]
+    )
+    own.user_attrs["device"] = "cpu"
+    assert len(History(new, limited).shown([own])) == (1 if latency else 5)
 
 
 def test_the_objectives_of_a_run_do_not_change(tmp_path):
