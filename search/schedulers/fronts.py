@@ -6,11 +6,13 @@ Trials at a rung are ordered by non-dominated layers, and within a layer so that
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from winnow.search.schedulers.asha import Asha
-from winnow.search.schedulers.pausing import Pausing
+from winnow.search.schedulers.pausing import LEAST_AGREEMENT, NUM_PAIRS, Pausing, agreement
 from winnow.search.settings import Settings
 
 
@@ -38,6 +40,20 @@ class Standings:
         known = self._figures.setdefault(trial, {})
         known.update({name: value for name, value in figures.items() if name in self._names and value is not None})
 
+    def metrics(self, rung: int, later: int, trials: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the values of each further metric after two epochs, [trials] each, for the trials for which both are known.
+
+        Args:
+            rung: The first epoch.
+            later: The other epoch.
+            trials: Numbers of the trials.
+        """
+        for before, after in zip(self._attributes[rung], self._attributes[later], strict=True):
+            if before != after:  # a cost has one value for all epochs
+                figures = [self._figures.get(trial, {}) for trial in trials]
+                both = [(each[before], each[after]) for each in figures if before in each and after in each]
+                yield np.array([first for first, _ in both]), np.array([second for _, second in both])
+
     def places(self, rung: int, values: Mapping[int, float]) -> dict[int, int]:
         """Return the place of each trial in the order by dominance, from 0.
 
@@ -52,7 +68,11 @@ class Standings:
 
 
 class FrontAsha(Asha):
-    """Successive halving by dominance that stops trials."""
+    """Successive halving by dominance that stops trials.
+
+    As with one objective, one trial in `reduction_factor` continues, and at least one. So with fewer than 2 x `reduction_factor` trials at
+    a rung a trial continues only if it is the first of the order: the best one by the first objective.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
@@ -83,7 +103,7 @@ class FrontPausing(Pausing):
     def __init__(self, settings: Settings) -> None:
         halving = (settings.grace_epochs, settings.reduction_factor, settings.max_epochs, settings.direction)
         super().__init__(*halving, settings.pauses_early)
-        self._objectives = Standings(settings, self.rungs)
+        self._objectives = Standings(settings, [*self.rungs, settings.max_epochs])
 
     def note_figures(self, trial: int, figures: Mapping[str, Any]) -> None:
         """Note objectives of a trial, by which it is compared with others.
@@ -93,6 +113,13 @@ class FrontPausing(Pausing):
             figures: Figures by attribute, such as `multiply_adds` or `validation_macro_f1@3`; see `Settings.attributes`.
         """
         self._objectives.note(trial, figures)
+
+    def _others_agree(self, rung: int, next_epoch: int, trials: Sequence[int]) -> bool:
+        """Return whether the order of trials by each further metric agrees with that at a later epoch. A cost does not change."""
+        for at_rung, at_next in self._objectives.metrics(rung, next_epoch, trials):
+            if len(at_rung) >= NUM_PAIRS and agreement(at_rung, at_next) < LEAST_AGREEMENT:
+                return False
+        return True
 
     def _standings(self, rung: int, trials: Collection[int], values: dict[int, float]) -> dict[int, int]:
         """Return, for each trial whose last rung this is, how many of `values` come before its own."""

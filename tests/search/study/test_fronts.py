@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import optuna
@@ -17,6 +18,7 @@ from winnow.search.operations.planning import forecast_search
 from winnow.search.samplers.memory_model import Recollection
 from winnow.search.samplers.scalarized import evenly_weighted, scalarized
 from winnow.search.samplers.suggester import Suggester
+from winnow.search.schedulers.fronts import FrontPausing
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
@@ -90,6 +92,37 @@ def test_a_small_network_goes_on_although_larger_ones_are_more_accurate(sampler)
     else:
         assert scheduler.worth_finishing(range(6)) == {0, 5}
         assert scheduler.promoted(range(6)) == 0
+
+
+def test_few_trials_at_a_rung_leave_a_place_for_the_most_accurate_one_only():
+    """The docs state it: one in three continues, so the second place of the order counts from the sixth trial on."""
+    _, settings = problem("random", 14, "search.grace_epochs=3")
+    assert settings.reduction_factor == 3
+    scheduler = make_scheduler(settings, False)
+    for trial, (accuracy, cost) in enumerate([(0.9, 1e6), (0.8, 1e5), (0.7, 1e4), (0.6, 1e3), (0.5, 1e2), (0.4, 1e1)]):
+        scheduler.note_figures(trial, {"multiply_adds": cost})
+        assert scheduler.judge(trial, 3, accuracy) is (trial in (0, 5))
+
+
+def test_a_rung_is_trusted_only_if_all_metrics_agree_with_the_next_one():
+    objectives = "search.objectives=[validation_accuracy, {minimize: validation_loss}, {minimize: parameters}]"
+    space = catalog.load("digits", ["epochs=9", objectives, "search.grace_epochs=3"])
+    settings = settings_for(space, trials=14, sampler="forecast")
+
+    def is_trusted(losses: Sequence[float], rung: int, later: int) -> bool:
+        scheduler = make_scheduler(settings, True)
+        assert isinstance(scheduler, FrontPausing)
+        for trial, loss in enumerate(losses):
+            figures = {f"validation_loss@{rung}": trial / 10, f"validation_loss@{later}": loss, "num_parameters": 5}
+            scheduler.note_figures(trial, figures)
+            for epoch in (rung, later):
+                scheduler.record(trial, epoch, 0.5 + trial / 10)
+        return scheduler.is_trusted(rung)
+
+    assert make_scheduler(settings, True).rungs == [3]
+    assert is_trusted([0.1, 0.2, 0.3, 0.4, 0.5], 3, 9)
+    assert not is_trusted([0.5, 0.4, 0.3, 0.2, 0.1], 3, 9)
+    assert is_trusted([0.4, 0.3, 0.2, 0.1], 3, 9)  # too few trials to measure it
 
 
 def test_the_time_of_an_epoch_is_known_where_a_trial_is_judged(tmp_path, monkeypatch):
@@ -256,11 +289,27 @@ def test_an_extended_search_has_one_front_of_all_its_trials(tmp_path):
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
 
 
-def test_the_plan_says_that_it_assumes_one_objective():
-    _, settings = problem()
-    assert any("assumes one objective" in note for note in forecast_search(settings).notes)
-    alone = settings_for(catalog.load("digits"), trials=14, sampler="random")
-    assert not any("one objective" in note for note in forecast_search(alone).notes)
+def test_the_plan_knows_that_rungs_compare_by_dominance():
+    """As many trials continue as with one objective, but none by a tie: the scheduler itself is the reference."""
+    _, settings = problem("random", 40)
+    forecast = forecast_search(settings)
+    assert any("the rungs compare by dominance" in note for note in forecast.notes)
+    assert any("the whole front is retrained; how many" in note for note in forecast.notes)
+    assert not any("ties" in note for note in forecast.notes)
+    first = forecast.rungs[0].epoch
+    passed = []
+    for seed in range(12):
+        rng, scheduler = np.random.default_rng(seed), make_scheduler(settings, False)
+        num = 0
+        for trial in range(40):
+            scheduler.note_figures(trial, {"multiply_adds": float(rng.uniform(1, 9))})
+            num += scheduler.judge(trial, first, round(rng.random(), 1))
+        passed.append(num)
+    second = forecast.rungs[1]
+    assert second.low - 2 < np.mean(passed) < second.high + 2
+    alone = settings_for(catalog.load("digits", ["epochs=9"]), trials=40, sampler="random")
+    assert forecast_search(alone).rungs[1].high > second.high
+    assert not any("dominance" in note for note in forecast_search(alone).notes)
 
 
 @pytest.mark.parametrize(
