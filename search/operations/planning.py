@@ -93,7 +93,9 @@ def forecast_search(settings: Settings) -> SearchForecast:
             "so the actual figures may be higher or lower"
         )
     if settings.further:
-        notes.append("with several objectives the rungs compare by dominance: as many trials continue, but not the same ones")
+        notes.append(
+            "with several objectives the rungs compare by dominance: as many trials continue, but not the same ones"
+        )
         if settings.retrain.top is None:
             notes.append("the whole front is retrained; how many networks that are is not known before the search")
     if settings.audit:

@@ -212,7 +212,7 @@ def _consequences(
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
     tried = {str(trial.user_attrs.get("source")) for trial in trials}
-    further = to_run_further(space, [trial for trial in trials if trial not in inside], tried, settings.direction)
+    further = to_run_further(space, [trial for trial in trials if trial not in inside], tried, settings)
     words = ["The space changes:", *(f"  {difference}" for difference in changed_keys)]
     words.append(
         f"{len(inside)} of {len(trials)} trials lie in it and inform the search; the others stay in the report, but count neither "

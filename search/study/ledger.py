@@ -250,7 +250,7 @@ class Ledger(TrialBook):
             self._suggester.note_known(config)
         for frozen in trials:
             self._replay(frozen)
-        self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings.direction))
+        self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings))
         self._catch_up()
         self._audit.rebuild(filter(self._history.is_inside, trials))
         self._discard_left()

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from winnow.search.samplers.study_view import view_of
 from winnow.search.samplers.suggester import START_FROM
-from winnow.search.settings import Direction
+from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.encoding import localized
@@ -65,12 +65,12 @@ class History:
         """Return whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
-    def to_begin_with(self, trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[str, dict[str, Any]]]:
+    def to_begin_with(self, trials: Sequence[FrozenTrial], settings: Settings) -> list[tuple[str, dict[str, Any]]]:
         """Return the configs that run first: start points, then those of `to_run_further`.
 
         Args:
             trials: All trials of the run; configs that one of them has already started are left out.
-            direction: Whether a larger or a smaller objective is better.
+            settings: The settings of the search, which rank trials.
 
         Returns:
             (source, config) of each.
@@ -78,7 +78,7 @@ class History:
         outside = [trial for trial in trials if not self.is_inside(trial)]
         named = [(START_FROM + name, raw) for name, raw in self._space.start_from_named()]
         tried = {trial.user_attrs["source"] for trial in trials}
-        configs = [*named, *to_run_further(self._space, outside, tried, direction)]
+        configs = [*named, *to_run_further(self._space, outside, tried, settings)]
         return [(source, config) for source, config in configs if source not in tried]
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
@@ -134,7 +134,7 @@ def _device(name: str | None, processor: str | None) -> str | None:
 
 
 def to_run_further(
-    space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], direction: Direction
+    space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], settings: Settings
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the configs of trials that lie outside the space only because trainings have become longer.
 
@@ -146,13 +146,14 @@ def to_run_further(
         space: The current space.
         outside: Trials that lie outside it.
         tried: The sources of all trials of the run; a config that has been trained further already is left out.
-        direction: Whether a larger or a smaller objective is better.
+        settings: The settings of the search, which rank trials.
 
     Returns:
-        (source, config) of each: the completed trials from best to worst, then the others.
+        (source, config) of each: the completed trials from best to worst (with several objectives by dominance, in the order of winners),
+        then the others.
     """
-    sign = -1 if direction == "maximize" else 1
-    longer = []
+    done: list[tuple[FrozenTrial | Trial, dict[str, Any]]] = []
+    not_done = []
     for trial in outside:
         config = trial.user_attrs["config"]
         completed = trial.state == TrialState.COMPLETE
@@ -163,9 +164,19 @@ def to_run_further(
             continue
         config = localized({**config, "epochs": space.max_epochs}, space.tree)
         if express(space, config) is not None:
-            place = (not completed, sign * (trial.value or 0.0) if completed else 0.0, trial.number)
-            longer.append((place, f"further:{trial.number}", config))
-    return [(source, config) for _, source, config in sorted(longer, key=lambda entry: entry[0])]
+            (done if completed else not_done).append((trial, config))
+    sign = -1 if settings.direction == "maximize" else 1
+    done.sort(key=lambda entry: (sign * (entry[0].value or 0.0), entry[0].number))
+    if settings.further:
+        done = [done[index] for index in settings.ranking([_objectives(trial, settings) for trial, _ in done])]
+    not_done.sort(key=lambda entry: entry[0].number)
+    return [(f"further:{trial.number}", config) for trial, config in (*done, *not_done)]
+
+
+def _objectives(trial: FrozenTrial | Trial, settings: Settings) -> list[float | None]:
+    """Return the objectives of a completed trial, in the order of `Settings.ranked_by`; None for those that are not known."""
+    attributes = settings.attributes(max(trial.intermediate_values, default=0))
+    return [trial.value, *map(trial.user_attrs.get, attributes)]
 
 
 def num_earlier_spaces(study: Mapping[str, Any]) -> int:

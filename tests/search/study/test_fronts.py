@@ -24,7 +24,7 @@ from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
-from winnow.search.study.space_changes import History
+from winnow.search.study.space_changes import History, to_run_further
 from winnow.search.study.warm_start import warm_start
 from winnow.search.winners.winner import best_within
 from winnow.spaces import catalog
@@ -287,6 +287,34 @@ def test_an_extended_search_has_one_front_of_all_its_trials(tmp_path):
     assert len(rows) == 16
     assert set(frame["trial"]) == set(completed["trial"][non_dominated(points)])
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
+
+
+def test_longer_trainings_begin_with_the_front():
+    """In the order of winners: the best by the first objective, then what is farthest from it, and dominated trials last."""
+    space, settings = problem("random", 8, "epochs=12")
+    rows = [(0.9, 1e6), (0.89, 0.9e6), (0.5, 1e3), (0.88, 2e6), (0.8, 1e5)]
+    config = space.config(space.start_from_named()[0][1]).model_dump(mode="json")
+    outside = [
+        FrozenTrial(
+            number,
+            TrialState.COMPLETE,
+            value,
+            None,
+            None,
+            {},
+            {},
+            {"config": {**config, "epochs": 9}, "multiply_adds": cost},
+            {},
+            {9: value},
+            number,
+        )
+        for number, (value, cost) in enumerate(rows)
+    ]
+    order = [source for source, _ in to_run_further(space, outside, set(), settings)]
+    assert order == [f"further:{number}" for number in (0, 2, 4, 1, 3)]
+    alone = settings_for(catalog.load("digits", ["epochs=12"]), trials=8, sampler="random")
+    order = [source for source, _ in to_run_further(space, outside, set(), alone)]
+    assert order == [f"further:{number}" for number in (0, 1, 3, 4, 2)]
 
 
 def test_the_plan_knows_that_rungs_compare_by_dominance():
