@@ -79,6 +79,8 @@ class Recollection:
         ends = np.cumsum([len(run) for run in runs.values()])
         rng = np.random.default_rng(0)
         self._processes, elites = [], []
+        self._tried = self.encoding.points[:0]
+        self._tried_scores = np.empty((len(self.names), 0))
         for run, end in zip(runs.values(), ends, strict=True):
             part = slice(end - len(run), end)
             scores = win_scores(run)
@@ -187,7 +189,9 @@ class Recollection:
             deviations of the run's scores.
         """
         # A failed or infeasible trial counts as tried too; otherwise its neighbours would be suggested again and again.
-        best = self._scores_of(tried).max(axis=1, initial=0.0)  # 0: a typical trial of a run is not worth suggesting
+        best = self._scores_of_tried(tried).max(
+            axis=1, initial=0.0
+        )  # 0: a typical trial of a run is not worth suggesting
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
     def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
@@ -200,8 +204,19 @@ class Recollection:
         at_trials = current.process.predict(self.encoding.encode(current.points))[0]
         own = 1 - weights.sum()
         mean = own * mean + weights @ self._scores_of(points)
-        best = (own * at_trials + weights @ self._scores_of(current.points)).max()
+        best = (own * at_trials + weights @ self._scores_of_tried(current.points)).max()
         return log_expected_improvement(mean, deviation, best)
+
+    def _scores_of_tried(self, points: Array) -> Array:
+        """Return the scores that the runs predict for the trials of this search, [runs, trials]. Only those of new trials are computed."""
+        num_known = len(self._tried)
+        if not np.array_equal(points[:num_known], self._tried, equal_nan=True):
+            num_known, self._tried_scores = 0, np.empty((len(self.names), 0))
+        if len(points) > num_known:
+            new = self._scores_of(points[num_known:])
+            self._tried_scores = np.concatenate([self._tried_scores, new], axis=1)
+        self._tried = points
+        return self._tried_scores
 
     def _scores_of(self, points: Array) -> Array:
         columns = self.encoding.encode(points)

@@ -111,6 +111,26 @@ def test_the_first_proposals_cover_what_was_good_in_each_run_and_the_next_ones_r
     assert np.mean(weights[3:], axis=0)[0] > 2 * np.mean(weights[3:], axis=0)[1]
 
 
+def test_the_scores_of_trials_are_computed_once(monkeypatch):
+    """After 10,000 trials, predicting all of them at each suggestion would take longer than everything else."""
+    recollection, fresh = (Recollection({"right": peaked(0.9), "left": peaked(0.1)}) for _ in range(2))
+    here = [trial(x, {1: x}) for x in np.linspace(0, 1, 40)]
+    predicted = []
+    scores_of = Recollection._scores_of
+    monkeypatch.setattr(
+        Recollection, "_scores_of", lambda self, points: (predicted.append(len(points)), scores_of(self, points))[1]
+    )
+    recollection.propose(here[:30], 1.0, np.random.default_rng(0))
+    predicted.clear()
+    again = recollection.propose(here, 1.0, np.random.default_rng(1))
+    assert 10 in predicted
+    assert predicted.count(40) == 1  # those that decide the weights
+    first = fresh.propose(here, 1.0, np.random.default_rng(1))
+    assert np.array_equal(first.points, again.points)
+    other = recollection.propose(here[5:], 1.0, np.random.default_rng(1))
+    assert np.array_equal(other.points, fresh.propose(here[5:], 1.0, np.random.default_rng(1)).points)
+
+
 def test_useless_runs_leave_the_search_alone():
     rng = np.random.default_rng(3)
     noise = {f"noise {k}": [trial(x, {1: y}) for x, y in rng.random((12, 2))] for k in range(8)}

@@ -18,7 +18,7 @@ from winnow.search.operations.planning import forecast_search
 from winnow.search.samplers.memory_model import Recollection
 from winnow.search.samplers.scalarized import evenly_weighted, scalarized
 from winnow.search.samplers.suggester import Suggester
-from winnow.search.schedulers.fronts import FrontPausing
+from winnow.search.schedulers.fronts import FrontPausing, Standings
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
@@ -123,6 +123,25 @@ def test_a_rung_is_trusted_only_if_all_metrics_agree_with_the_next_one():
     assert is_trusted([0.1, 0.2, 0.3, 0.4, 0.5], 3, 9)
     assert not is_trusted([0.5, 0.4, 0.3, 0.2, 0.1], 3, 9)
     assert is_trusted([0.4, 0.3, 0.2, 0.1], 3, 9)  # too few trials to measure it
+
+
+def test_the_order_of_a_rung_is_computed_once_until_it_changes(monkeypatch):
+    _, settings = problem("forecast", 14)
+    calls = []
+    ranking = Settings.ranking
+    monkeypatch.setattr(Settings, "ranking", lambda self, values: (calls.append(len(values)), ranking(self, values))[1])
+    standings = Standings(settings, [1])
+    for trial in range(4):
+        standings.note(trial, {"multiply_adds": 10.0 - trial})
+    values = {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.1}
+    assert standings.places(1, values) == standings.places(1, dict(values)) == {2: 0, 3: 1, 1: 2, 0: 3}
+    standings.note(0, {"multiply_adds": 10.0})  # as before
+    standings.places(1, values)
+    assert calls == [4]
+    assert standings.places(1, {**values, 3: 0.8})[3] == 0
+    standings.note(0, {"multiply_adds": 1.0})
+    assert standings.places(1, values)[0] == 1
+    assert calls == [4, 4, 4]
 
 
 def test_the_time_of_an_epoch_is_known_where_a_trial_is_judged(tmp_path, monkeypatch):
