@@ -80,7 +80,8 @@ def layers(points: Array, num: int | None = None) -> Array:
 
 def _layers_of_two(points: Array, num: int | None) -> list[int]:
     """Return the layers of different points with one or two objectives, which are in descending order."""
-    found, best = [], []  # the best value so far of the last objective in each layer, negated, so that it ascends
+    found: list[int] = []
+    best: list[float] = []  # the best value so far of the last objective in each layer, negated, so that it ascends
     for last in (-points[:, -1]).tolist():
         layer = bisect_right(best, last)
         if layer == len(best) and layer != num:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from winnow.search.data.image_data import ImageData
     from winnow.search.ray_backend.shared_data import SharedData
     from winnow.search.ray_backend.tune import Outcome
-    from winnow.search.samplers.suggester import Shortage
     from winnow.search.study.earlier_runs import EarlierRuns
     from winnow.search.study.trials import Event
     from winnow.search.study.warm_start import WarmStart
@@ -211,7 +210,7 @@ def _run(
             shortage = None if ledger.shortage is None else asdict(ledger.shortage)
             if shortage is not None:
                 view.step(f"{next_step.shortage_text(shortage)}: {ledger.num_asked} trials")
-            if (reason := _early_end(outcome, ledger.shortage)) is not None:
+            if (reason := _early_end(outcome, shortage)) is not None:
                 ledger.commit()  # otherwise trials whose end still waits would be open in a search that is recorded as ended
                 write_end(folder, reason, shortage)
             return outcome
@@ -219,8 +218,13 @@ def _run(
             ledger.close()
 
 
-def _early_end(outcome: Outcome, shortage: Shortage | None) -> str | None:
-    """Return the reason why a search ended early without a need to resume it; None if it did not."""
+def _early_end(outcome: Outcome, shortage: Mapping[str, Any] | None) -> str | None:
+    """Return the reason why a search ended early without a need to resume it; None if it did not.
+
+    Args:
+        outcome: How the search ended.
+        shortage: Why no further config was found, as study.yaml records it; None if one could be.
+    """
     if outcome.interrupted or outcome.bug:
         return None
     if outcome.out_of_time:
@@ -229,7 +233,7 @@ def _early_end(outcome: Outcome, shortage: Shortage | None) -> str | None:
         return next_step.ENDED_WITHOUT_GAIN
     if shortage is None:
         return None
-    return next_step.ENDED_EXHAUSTED if shortage.every_config else next_step.ENDED_BY_REFUSALS
+    return next_step.ENDED_EXHAUSTED if shortage["every_config"] else next_step.ENDED_BY_REFUSALS
 
 
 def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:

@@ -15,7 +15,6 @@ from winnow.search.schedulers.asha import Asha
 from winnow.search.schedulers.pausing import LEAST_AGREEMENT, NUM_PAIRS, Pausing, agreement
 from winnow.search.settings import Settings
 
-
 MOST_KEPT = 16
 """Number of orders of trials that are kept until an objective changes."""
 

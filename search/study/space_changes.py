@@ -153,7 +153,7 @@ def to_run_further(
         then the others.
     """
     done: list[tuple[FrozenTrial | Trial, dict[str, Any]]] = []
-    not_done = []
+    not_done: list[tuple[FrozenTrial | Trial, dict[str, Any]]] = []
     for trial in outside:
         config = trial.user_attrs["config"]
         completed = trial.state == TrialState.COMPLETE

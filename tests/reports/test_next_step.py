@@ -252,11 +252,11 @@ def test_why_a_search_ended_is_recorded_until_the_next_start(tmp_path):
     ends = [
         ((False, True, None, 1.0), None, "time"),
         ((False, False, None, 1.0, False, "too little"), None, "no gain"),
-        ((False, False, None, 1.0), replace(TOO_FEW, every_config=True), "exhausted"),
-        ((False, False, None, 1.0), TOO_FEW, "refused"),
+        ((False, False, None, 1.0), asdict(replace(TOO_FEW, every_config=True)), "exhausted"),
+        ((False, False, None, 1.0), asdict(TOO_FEW), "refused"),
         ((False, False, None, 1.0), None, None),
-        ((True, True, None, 1.0), TOO_FEW, None),
-        ((False, True, "an error", 1.0), TOO_FEW, None),
+        ((True, True, None, 1.0), asdict(TOO_FEW), None),
+        ((False, True, "an error", 1.0), asdict(TOO_FEW), None),
     ]
     assert [_early_end(Outcome(*outcome), shortage) for outcome, shortage, _ in ends] == [end for *_, end in ends]
     write_end(folder, "time")
