@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -53,22 +54,68 @@ def non_dominated(points: Array) -> Array:
 
     A point dominates another one if it is as good in all objectives and better in at least one.
     """
-    at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
-    better = (points[:, None, :] > points[None, :, :]).any(axis=2)
-    return ~np.asarray((at_least & better).any(axis=0))
+    return np.asarray(layers(points, num=1) == 0)
 
 
-def layers(points: Array) -> Array:
-    """Return the layer of each point: 0 for the Pareto front, 1 for the front of the remaining points, and so on."""
-    layer = np.full(len(points), -1)
-    left = np.arange(len(points))
-    for number in range(len(points)):
-        if not len(left):
-            break
-        front = non_dominated(points[left])
-        layer[left[front]] = number
-        left = left[~front]
-    return layer
+def layers(points: Array, num: int | None = None) -> Array:
+    """Return the layer of each point: 0 for the Pareto front, 1 for the front of the remaining points, and so on.
+
+    Every point is only compared with those that come before it in the order of the first objective, and its layer is found by a
+    binary search (Zhang et al., "An Efficient Approach to Nondominated Sorting for Evolutionary Multiobjective Optimization", 2015).
+
+    Args:
+        points: [n, objectives], higher is better.
+        num: Number of layers to tell apart; all further points have this number. Default: all layers.
+    """
+    if not len(points):
+        return np.empty(0, int)
+    if not points.shape[1]:
+        return np.zeros(len(points), int)
+    different, inverse = np.unique(
+        points, axis=0, return_inverse=True
+    )  # ascending; equal points do not dominate each other
+    find = _layers_of_two if points.shape[1] <= 2 else _layers_of_many
+    return np.asarray(find(different[::-1], num))[::-1][inverse.reshape(-1)]
+
+
+def _layers_of_two(points: Array, num: int | None) -> list[int]:
+    """Return the layers of different points with one or two objectives, which are in descending order."""
+    found: list[int] = []
+    best: list[float] = []  # the best value so far of the last objective in each layer, negated, so that it ascends
+    for last in (-points[:, -1]).tolist():
+        layer = bisect_right(best, last)
+        if layer == len(best) and layer != num:
+            best.append(last)
+        elif layer != num:
+            best[layer] = last
+        found.append(layer)
+    return found
+
+
+def _layers_of_many(points: Array, num: int | None) -> list[int]:
+    """Return the layers of different points, which are in descending order."""
+    found: list[int] = []
+    members: list[Array] = []  # of each layer, with room for more
+    counts: list[int] = []
+    for point in points:
+        low, high = 0, len(members)
+        while low < high:
+            middle = (low + high) // 2
+            if (members[middle][: counts[middle], 1:] >= point[1:]).all(axis=1).any():
+                low = middle + 1
+            else:
+                high = middle
+        found.append(low)
+        if low == num:
+            continue
+        if low == len(members):
+            members.append(np.empty((8, len(point))))
+            counts.append(0)
+        if counts[low] == len(members[low]):
+            members[low] = np.concatenate([members[low], np.empty_like(members[low])])
+        members[low][counts[low]] = point
+        counts[low] += 1
+    return found
 
 
 def spread_order(points: Array) -> list[int]:
@@ -89,8 +136,10 @@ def spread_order(points: Array) -> list[int]:
     distance[order[0]] = -1.0
     while len(order) < len(points):
         order.append(int(distance.argmax()))
-        distance = np.minimum(distance, np.linalg.norm(scaled - scaled[order[-1]], axis=1))
-        distance[order] = -1.0
+        distance = np.minimum(
+            distance, np.linalg.norm(scaled - scaled[order[-1]], axis=1)
+        )  # those in the order keep -1
+        distance[order[-1]] = -1.0
     return order
 
 

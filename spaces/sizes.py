@@ -59,9 +59,22 @@ def known_excess(limits: Limits | None, config: Config, image_shape: ImageShape,
     Returns:
         The limit in words; None if no limit is exceeded, or if only a measurement can show it.
     """
-    if limits is None or (size := size_of(config.model, image_shape, num_classes)) is None:
-        return None
-    return limits.exceeded({"num_parameters": size.parameters, "multiply_adds": size.multiply_adds})
+    return None if limits is None else limits.exceeded(known_sizes(config, image_shape, num_classes))
+
+
+def known_sizes(config: Config, image_shape: ImageShape, num_classes: int) -> dict[str, int]:
+    """Return the figures of a network that are known before it is built, by the names of the columns of a trial.
+
+    Args:
+        config: The config.
+        image_shape: (channels, height, width) of the images.
+        num_classes: Number of classes.
+
+    Returns:
+        The figures; empty if only the code of the network knows them.
+    """
+    size = size_of(config.model, image_shape, num_classes)
+    return {} if size is None else {"num_parameters": size.parameters, "multiply_adds": size.multiply_adds}
 
 
 def _mlp(model: Mlp, image_shape: ImageShape, num_classes: int) -> Iterator[Size]:

@@ -3,7 +3,8 @@
     python -m benchmarks.search_quality.memory --tasks 34 --seeds 1
 
 Leave one task out: the earlier runs are cold searches of other tasks with the same space, as the default sampler makes them in the time of 20
-full trainings (`simulation.py`); those of LCBench are of eight of its 34 tasks. The regret is that of the incumbent trained in full.
+full trainings (`simulation.py`); those of LCBench are of eight of its 34 tasks. `--family recorded` takes the recorded curves instead. Of these,
+only the tasks of TaskSet share a space; a task without another one of its space has nothing to learn from, and is named and left out. The regret is that of the incumbent trained in full.
 What is in the file of results is not run again.
 """
 
@@ -21,13 +22,16 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from optuna.samplers import BaseSampler
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks import RESULTS, half_width
 from benchmarks.search_quality.contenders import Contender, Forecasting, Stopping
 from benchmarks.search_quality.simulation import simulate
-from benchmarks.search_quality.tasks import Task, lcbench_tasks, recorded_tasks
+from benchmarks.search_quality.tasks import Task, digits_tasks, lcbench_tasks, recorded_tasks
+from winnow.search.samplers.draft import Draft
 from winnow.search.samplers.memory import RememberingSampler
 from winnow.search.samplers.memory_model import Recollection, ThisSearch
 from winnow.search.seeds import Stream, derive_seed
@@ -120,7 +124,7 @@ def _trial(task: Task, params: dict[str, Any], values: dict[str, float]) -> Froz
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=("lcbench", "taskset"), default="lcbench")
+    parser.add_argument("--family", choices=("lcbench", "recorded"), default="lcbench")
     parser.add_argument("--tasks", type=int, default=34, help="how many of the tasks, evenly chosen")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--contenders", nargs="+", choices=NAMES, default=NAMES)
@@ -129,14 +133,15 @@ def main() -> None:
     path = RESULTS / "memory.jsonl"
     done = {(line["task"], line["contender"], line["seed"]) for line in read_json_lines(path)}
     lines = JsonLines(path)
-    tasks = lcbench_tasks() if asked.family == "lcbench" else [t for t in recorded_tasks() if t.family == "taskset"]
+    tasks = lcbench_tasks() if asked.family == "lcbench" else with_teachers([*recorded_tasks(), *digits_tasks()])
     teachers = tasks[::3][:NUM_EARLIER] if asked.family == "lcbench" else tasks
     for seed in range(asked.seeds):
         for task in tasks[:: max(1, len(tasks) // asked.tasks)][: asked.tasks]:
             missing = [name for name in asked.contenders if (task.name, name, seed) not in done]
             if not missing:
                 continue
-            earlier = {each.name: earlier_run(each, asked.cache) for each in teachers if each.name != task.name}
+            others = [each for each in teachers if each.name != task.name and space_of(each) == space_of(task)]
+            earlier = {each.name: earlier_run(each, asked.cache) for each in others}
             ways = contenders(task, seed, earlier)
             for name in missing:
                 marks = simulate(ways[name](), task, BUDGETS)
@@ -144,7 +149,24 @@ def main() -> None:
                 lines.append({"task": task.name, "contender": name, "seed": seed, "regrets": regrets})
                 print(task.name, seed, name, regrets, flush=True)
     lines.close()
-    print(table([line for line in read_json_lines(path) if line["task"].startswith(asked.family)], asked.contenders))
+    names = {task.name for task in tasks}
+    print(table([line for line in read_json_lines(path) if line["task"] in names], asked.contenders))
+
+
+def space_of(task: Task) -> dict[str, BaseDistribution]:
+    """The parameters of a random config of a task, with what they may be. Tasks of one space without conditions have the same."""
+    trial = Draft(optuna.create_study(), RandomSampler(seed=0), 0)
+    task.suggest(trial)
+    return trial.distributions
+
+
+def with_teachers(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks for which another one has the same space; the others are printed."""
+    spaces = [space_of(task) for task in tasks]
+    alone = [task for task, space in zip(tasks, spaces, strict=True) if spaces.count(space) == 1]
+    for task in alone:
+        print(f"{task.name}: left out, because no other task has its space", flush=True)
+    return [task for task in tasks if task not in alone]
 
 
 def table(runs: Sequence[dict[str, Any]], names: Sequence[str]) -> str:

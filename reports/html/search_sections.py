@@ -190,6 +190,7 @@ def memory(run: RunData) -> Section | None:
         "trials",
         "mean weight",
         "trials suggested by it",
+        "of these failed or infeasible",
     )
     lines = [
         [
@@ -199,6 +200,7 @@ def memory(run: RunData) -> Section | None:
             f"{each.weight:.2f}",
             ", ".join(f"{trial} ({100 * share:.0f}\u00a0%)" for trial, share in each.main_for[:MAX_TRIALS_LISTED])
             or "-",
+            ", ".join(map(str, each.without_result[:MAX_TRIALS_LISTED])) or "-",
         ]
         for each in summaries
     ]

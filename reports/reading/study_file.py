@@ -194,6 +194,10 @@ _DEVICES = _section(
         "kinds": _by_name(_section({"trials_per_gpu": _WHOLE}, {})),
     },
 )
+_SHORTAGE = _section(
+    {**dict.fromkeys(("repeated", "not_built", "expected"), _WHOLE), "beyond": _by_name(_WHOLE), "every_config": _FLAG},
+    {},
+)
 _STUDY = _section(
     # The space is checked where it is read (`winnow.spaces.space.Space.from_tree`).
     {"space": _MAPPING, "settings": _SETTINGS, "data": _data},
@@ -201,6 +205,7 @@ _STUDY = _section(
         **dict.fromkeys(("name", "winnow_version", "data_dir", "search_ended"), _TEXT),
         **dict.fromkeys(("command", "git_revision", "storage"), _or_none(_TEXT)),
         "created": _TIME,
+        "search_shortage": _SHORTAGE,
         "log": _each(_TEXT),
         "then_retrain": _FLAG,
         "devices": _DEVICES,

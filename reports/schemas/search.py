@@ -18,7 +18,8 @@ _MULTIPLY_ADDS = Column(
 _LATENCY_MS = Column(
     "latency_ms",
     "float",
-    "median latency of a batch of one image on the device of the trial, measured before its training",
+    "median latency of a batch of one image on the device of the trial, measured before its training and beside the other trials that ran then; "
+    "the least of up to 4 such medians if the first one was above the limit and at most twice as long",
     "milliseconds",
     "not measured: the search neither limits nor minimizes it",
 )

@@ -259,7 +259,7 @@ def _environment(run: RunRecords) -> list[Row]:
     for place, amendment in enumerate(run.amendments, start=1):
         facts += [(f"amendment {place}", key, value) for key, value in _amendment_facts(amendment).items()]
     facts += [("nodes", node, text) for node, text in _nodes(trial_rows(run)).items()]
-    for section in ("warm_start", EARLIER_TESTS):
+    for section in ("search_shortage", "warm_start", EARLIER_TESTS):
         facts += [(section, key, value) for key, value in (study.get(section) or {}).items()]
     return [{"run": run.name, "section": s, "key": str(key), "value": _as_text(value)} for s, key, value in facts]
 

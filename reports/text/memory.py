@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.statuses import UNRANKED_STATUSES
 from winnow.reports.text import wording
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ class EarlierRun:
         name: Name of the run.
         facts: A row of the table `memory` about the run.
         weight: Mean weight of the run over the suggestions of this search.
-        main_for: (trial, share) of the suggestions to which the run contributed most, in order.
+        main_for: (trial, share) of the suggestions to which the run contributed most, in order, without those in `without_result`.
+        without_result: The trials among the suggestions to which the run contributed most that gave no result: they failed or were
+            infeasible.
     """
 
     name: str
     facts: dict[str, Any]
     weight: float
     main_for: list[tuple[int, float]]
+    without_result: list[int]
 
 
 def earlier_runs(run: RunData) -> list[EarlierRun]:
@@ -34,14 +38,17 @@ def earlier_runs(run: RunData) -> list[EarlierRun]:
     if not run.study.get("earlier_runs"):
         return []
     rows = run.rows("memory")
+    failed = _without_result(run)
     largest: dict[int, float] = {}
     for row in rows:
         largest[row["trial"]] = max(largest.get(row["trial"], 0.0), row["share"] or 0.0)
     summaries = []
     for name in dict.fromkeys(row["earlier_run"] for row in rows):
         own = [row for row in rows if row["earlier_run"] == name]
-        main_for = [(r["trial"], r["share"]) for r in own if r["share"] and r["share"] == largest[r["trial"]]]
-        summaries.append(EarlierRun(name, own[0], mean(row["weight"] for row in own), main_for))
+        main = [(r["trial"], r["share"]) for r in own if r["share"] and r["share"] == largest[r["trial"]]]
+        main_for = [each for each in main if each[0] not in failed]
+        without_result = [trial for trial, _ in main if trial in failed]
+        summaries.append(EarlierRun(name, own[0], mean(row["weight"] for row in own), main_for, without_result))
     return sorted(summaries, key=lambda each: -each.weight)
 
 
@@ -52,8 +59,15 @@ def memory_sentence(run: RunData) -> str:
         return ""
     trials = {row["trial"] for row in run.rows("memory")}
     suggested = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
+    failed = suggested & _without_result(run)
+    apart = f" ({len(failed)} of these failed or {'was' if len(failed) == 1 else 'were'} infeasible)" if failed else ""
     weights = wording.listed([f"{each.name} ({each.weight:.2f})" for each in summaries])
     return (
         f"The search learned from {wording.plural(len(summaries), 'earlier run')}, which suggested {len(suggested)} of "
-        f"{wording.plural(len(trials), 'trial')}; mean weights: {weights}."
+        f"{wording.plural(len(trials), 'trial')}{apart}; mean weights: {weights}."
     )
+
+
+def _without_result(run: RunData) -> set[int]:
+    """Return the trials that failed or were infeasible, so that their configs were suggested but not compared with others."""
+    return {row["trial"] for row in run.trial_rows() if row["status"] in UNRANKED_STATUSES}

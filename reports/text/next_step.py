@@ -24,7 +24,10 @@ ENDED_BY_TIME = "time"
 ENDED_WITHOUT_GAIN = "no gain"
 """`search.stop_when` ended the search."""
 ENDED_EXHAUSTED = "exhausted"
-"""Every config of the space was tried."""
+"""Every config of the space that can be built and is within the limits was tried."""
+ENDED_BY_REFUSALS = "refused"
+"""Almost all suggestions were beyond the limits or could not be built, so that no further config was found."""
+EVERY_CONFIG = "every possible config of the space was tried"
 MORE_TRIALS = 10
 """Number of trials that are recommended to be added to a search that completed none."""
 
@@ -85,6 +88,26 @@ def way_to_winners(run: RunData) -> str:
     """Explain why a run has no tested winner, and name the command that continues it."""
     step = next_step(run)
     return f"Retrain it: {retrain_command(run)}" if step is None else f"{step.text.rstrip('.')}: {step.command}"
+
+
+def shortage_text(shortage: Mapping[str, Any]) -> str:
+    """Explain why no further config was found, as the part of a sentence.
+
+    Args:
+        shortage: The fields of `winnow.search.samplers.suggester.Shortage`, as study.yaml records them.
+    """
+    refusals = [f"{num:,} exceed search.limits.{key}" for key, num in shortage["beyond"].items()]
+    if shortage["not_built"]:
+        refusals.append(f"{shortage['not_built']:,} cannot be built")
+    if not refusals:
+        return EVERY_CONFIG
+    if shortage["repeated"]:
+        refusals.append(f"{shortage['repeated']:,} were tried before")
+    drawn = sum(shortage["beyond"].values()) + shortage["not_built"] + shortage["repeated"]
+    counts = f"of the last {drawn:,} suggestions {wording.listed(refusals)}"
+    if shortage["expected"]:
+        counts += f"; {shortage['expected']:,} of those beyond a limit are only expected to be, judged by other trials"
+    return f"{EVERY_CONFIG if shortage['every_config'] else 'no further possible config was found'} ({counts})"
 
 
 def is_searched(run: RunData, trials: list[Row]) -> bool:
@@ -190,6 +213,12 @@ def _settings(run: RunData) -> dict[str, Any]:
     return {"top": 3, "seeds": 3, "keep_validation": False, **(run.settings.get("retrain") or {})}
 
 
+def shortage_of(run: RunData) -> str:
+    """Explain why a search found no further config, as the part of a sentence; older versions did not record the numbers."""
+    shortage = run.study.get("search_shortage")
+    return EVERY_CONFIG if shortage is None else shortage_text(shortage)
+
+
 def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     """Return the advice after a search that completed no trial, or only the baseline."""
     baseline = completed_inside(trials)
@@ -200,9 +229,9 @@ def _without_candidates(run: RunData, trials: list[Row]) -> Advice:
     if ended == ENDED_BY_TIME:
         text += " The search used up its time budget; this command continues it."
         return Advice(text, wording.command("resume", run.path), "best-trials")
-    if ended == ENDED_EXHAUSTED:
-        text += " Every config of the space was tried, so change the space; this command shows how the trials ended."
-        return Advice(text, wording.command("show", run.path, "--where", 'status != "completed"'), "best-trials")
+    if ended in (ENDED_EXHAUSTED, ENDED_BY_REFUSALS):
+        text += f" The search ended because {shortage_of(run)}. So change the space; this command shows how the trials ended."
+        return Advice(text, wording.command("show", run.path, "--where", 'status != "completed"'), "shortage")
     failures = wording.failures_by_reason(trials)
     num_failed = sum(map(len, failures.values()))
     num_others = sum(

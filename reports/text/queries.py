@@ -77,6 +77,7 @@ def _of_run(run: RunData) -> dict[str, str]:
         "made": f"{environment} where key in ('created', 'winnow_version')",
         "settings": f"{environment} where section in ('settings', 'data')",
         "environment": environment,
+        "shortage": f"{environment} where section = 'search_shortage'",
         "tiles": "select status, count(*) as trials from 'trials.parquet' group by status order by status",
         "data": "select class_name, split, num_images from 'data.parquet' order by class, split",
         "data-summary": f"{environment} where section = 'data' and key = 'summary.text'",
@@ -104,8 +105,11 @@ def _of_run(run: RunData) -> dict[str, str]:
             "with largest as (select trial, max(share) as largest from 'memory.parquet' group by trial)\n"
             "select earlier_run, any_value(data) as data, any_value(family) as family, any_value(machine) as machine,\n"
             "  any_value(winnow_version) as version, any_value(num_trials) as num_trials, avg(weight) as mean_weight,\n"
-            "  list(trial order by trial) filter (where share > 0 and share = largest) as suggested, count(*) as trials\n"
-            "from 'memory.parquet' join largest using (trial) group by earlier_run order by mean_weight desc, earlier_run"
+            "  list(trial order by trial) filter (where share > 0 and share = largest) as suggested,\n"
+            f"  list(trial order by trial) filter (where share > 0 and share = largest and status in {UNRANKED_STATUSES}) as unranked,\n"
+            "  count(*) as trials\n"
+            "from 'memory.parquet' join largest using (trial) join 'trials.parquet' using (trial)\n"
+            "group by earlier_run order by mean_weight desc, earlier_run"
         ),
         "memory-weights": "select earlier_run, trial, weight, share from 'memory.parquet' order by earlier_run, trial",
     }

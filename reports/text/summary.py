@@ -14,6 +14,7 @@ from winnow.reports.text.audit import audit_sentence
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import (
+    ENDED_BY_REFUSALS,
     ENDED_BY_TIME,
     ENDED_EXHAUSTED,
     ENDED_WITHOUT_GAIN,
@@ -21,6 +22,7 @@ from winnow.reports.text.next_step import (
     is_searched,
     retraining,
     retraining_text,
+    shortage_of,
 )
 from winnow.reports.text.queries import FRONT
 from winnow.reports.text.seeds import (
@@ -44,7 +46,6 @@ Row = dict[str, Any]
 ENDS = {
     ENDED_BY_TIME: "The search ended because its time budget was used up.",
     ENDED_WITHOUT_GAIN: "The search ended because further training was not worth its cost (`stop_when`).",
-    ENDED_EXHAUSTED: "The search ended because every config of the space was tried.",
 }
 """The reasons why a search ended before it had run all requested trials, in words."""
 MAX_PAUSE = 60.0
@@ -65,6 +66,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
     facts = (
         (f"Searched {wording.searched_text(run)}.", "settings"),
         (_end_sentence(run, trials), "tiles"),
+        (_shortage_sentence(run), "shortage"),
         (_best_sentence(run, trials), "best-config"),
         (_own_metric_sentence(run), ""),
         *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
@@ -108,6 +110,13 @@ def _end_sentence(run: RunData, trials: list[Row]) -> str:
         asked = f"{planned} trials were requested: the" if planned and len(trials) < planned else "The"
         text += f" {asked} search is still running, or it was interrupted and can be resumed."
     return text
+
+
+def _shortage_sentence(run: RunData) -> str:
+    """Tell that the search ended because it found no further config; empty if it did not."""
+    if run.study.get("search_ended") not in (ENDED_EXHAUSTED, ENDED_BY_REFUSALS):
+        return ""
+    return f"The search ended because {shortage_of(run)}."
 
 
 def _best_sentence(run: RunData, trials: list[Row]) -> str:

@@ -140,6 +140,7 @@ def job_of(folder: RunFolder, plan: ResourcePlan, settings: Settings, *, limited
         by_kind=limited and bool(plan.kinds),
         limits=settings.limits if limited else None,
         latency=limited and settings.needs_latency,
+        concurrent=plan.concurrent,
         checkpoint_seconds=settings.checkpoint_seconds,
         predictions=join(folder.shared, "predictions") if settings.keep_predictions else None,
     )

@@ -57,7 +57,8 @@ def _share(space: Space, limits: Limits, image_shape: ImageShape, num_classes: i
             f"{smallest.parameters:,} parameters and {smallest.multiply_adds:,} multiply-adds"
         )
     share = 100 * len(within) / len(sized)
-    return [f"limits {limits}: {share:.0f} % of {len(sized)} random configs are small enough"]
+    percent = f"{share:.1f}" if share < 1 else f"{share:.0f}"
+    return [f"limits {limits}: {percent} % of {len(sized)} random configs are small enough"]
 
 
 def _drawn(space: Space, image_shape: ImageShape) -> list[Config]:

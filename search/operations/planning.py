@@ -93,12 +93,15 @@ def forecast_search(settings: Settings) -> SearchForecast:
             "so the actual figures may be higher or lower"
         )
     if settings.further:
-        notes.append("with several objectives the rungs compare by dominance; the forecast assumes one objective")
+        notes.append(
+            "with several objectives the rungs compare by dominance: as many trials continue, but not the same ones"
+        )
+        if settings.retrain.top is None:
+            notes.append("the whole front is retrained; how many networks that are is not known before the search")
     if settings.audit:
         notes.append("the epochs include those of the audit")
-    notes.append(
-        "more trials continue if the sampler improves quickly, or if many have the same accuracy: ties continue together"
-    )
+    ties = "" if settings.further else ", or if many have the same accuracy: ties continue together"
+    notes.append(f"more trials continue if the sampler improves quickly{ties}")
     low, expected, high = (_epochs(rungs, settings, which) for which in ("low", "expected", "high"))
     return SearchForecast(
         settings.num_trials, settings.max_epochs, brackets(settings), rungs, expected, low, high, notes
@@ -119,12 +122,15 @@ def expected_rungs(settings: Settings) -> list[Rung]:
     early ones. `high` assumes that all rungs agree, that values tie as on a small validation split, and that the sampler learns: the
     last trials are better than the first by half the spread of the values. A search on `digits` came out near `high`. More trials
     continue than the 1/reduction_factor of synchronous halving, since the first trial at a rung always continues.
+
+    With several objectives each trial has a place of its own in the order by dominance, and the places of trials that are alike are as random
+    as those of one objective. So the same simulation holds, without ties.
     """
     ends = [*rung_epochs(settings.grace_epochs, settings.reduction_factor, settings.max_epochs), settings.max_epochs]
     num = min(settings.num_trials, SIMULATED_TRIALS)
     repeats = max(4, min(NUM_SIMULATIONS, 2_000_000 // num**2))
     learning = 0.5 if spec_of(settings.sampler).reads_results else 0.0
-    worlds = [_World(agree=False), _World(agree=True, learning=learning, levels=10)]
+    worlds = [_World(agree=False), _World(agree=True, learning=learning, levels=None if settings.further else 10)]
     reached = [[_simulate(settings, num, world, random.Random(r)) for r in range(repeats)] for world in worlds]
     scale = settings.num_trials / num
     rungs = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from winnow.search.storage import remote as storage
 from winnow.search.storage.remote import check_usable, join
 from winnow.search.storage.run_folder import RunFolder, answers_name, check_new, create, free_path, space_of
 from winnow.search.study.amendments import RunChanges, amend, write_end, write_start
+from winnow.search.study.space_changes import MEASURED
 from winnow.search.trackers.following import check_installed, following
 from winnow.search.views.view import View
 from winnow.spaces.space import Space
@@ -206,25 +207,33 @@ def _run(
             tell_trackers.at_once = outcome.at_once
             if settings.keep_predictions:
                 _fetch_answers(folder, ledger.completed, view)
-            if ledger.exhausted:
-                view.step(f"every config of the space was tried: {ledger.num_asked} trials")
-            if (reason := _early_end(outcome, ledger.exhausted)) is not None:
+            shortage = None if ledger.shortage is None else asdict(ledger.shortage)
+            if shortage is not None:
+                view.step(f"{next_step.shortage_text(shortage)}: {ledger.num_asked} trials")
+            if (reason := _early_end(outcome, shortage)) is not None:
                 ledger.commit()  # otherwise trials whose end still waits would be open in a search that is recorded as ended
-                write_end(folder, reason)
+                write_end(folder, reason, shortage)
             return outcome
         finally:
             ledger.close()
 
 
-def _early_end(outcome: Outcome, exhausted: bool) -> str | None:
-    """Return the reason why a search ended early without a need to resume it; None if it did not."""
+def _early_end(outcome: Outcome, shortage: Mapping[str, Any] | None) -> str | None:
+    """Return the reason why a search ended early without a need to resume it; None if it did not.
+
+    Args:
+        outcome: How the search ended.
+        shortage: Why no further config was found, as study.yaml records it; None if one could be.
+    """
     if outcome.interrupted or outcome.bug:
         return None
     if outcome.out_of_time:
         return next_step.ENDED_BY_TIME
     if outcome.no_gain:
         return next_step.ENDED_WITHOUT_GAIN
-    return next_step.ENDED_EXHAUSTED if exhausted else None
+    if shortage is None:
+        return None
+    return next_step.ENDED_EXHAUSTED if shortage["every_config"] else next_step.ENDED_BY_REFUSALS
 
 
 def _fetch_answers(folder: RunFolder, completed: Sequence[int], view: View) -> None:
@@ -254,6 +263,10 @@ def _warm_start(
     execution.view.step(
         f"the sampler starts with {facts['trials_taken_over']} of {facts['trials_ended']} trials of {facts['run']}"
     )
+    if measured := sorted(settings.measured & set(MEASURED)):
+        execution.view.step(
+            f"their {' and '.join(measured)} count only for trials on the device of this search, once its first trial shows which one that is"
+        )
     return warm
 
 

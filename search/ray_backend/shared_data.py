@@ -57,6 +57,8 @@ class Job:
     """Limits of the search: a network that exceeds one is not trained."""
     latency: bool = False
     """Whether the latency of each network is measured before its training."""
+    concurrent: int = 1
+    """Largest number of trials at once."""
     checkpoint_seconds: float = 0.0
     """Minimum number of seconds between two checkpoints; 0 for a checkpoint after each epoch."""
     rungs: tuple[int, ...] = ()

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.shared_data import Job, SharedData, train_on
@@ -114,7 +115,7 @@ def _epochs(
     from winnow.search.training.checkpoint import CorruptCheckpoint, Interval, load, save
     from winnow.search.training.device_data import DeviceData
     from winnow.search.training.heartbeat import beating
-    from winnow.search.training.latency import latency_ms
+    from winnow.search.training.latency import latency_beside_limit, latency_ms
     from winnow.search.training.loop import train
     from winnow.search.training.ranks import Task
     from winnow.search.training.validation_answers import write_validation_answers
@@ -133,9 +134,14 @@ def _epochs(
     if not assignment.recorded:
         summary = summarize(config.model, data.image_shape, data.num_classes)
         size = {"num_parameters": summary.num_parameters, "multiply_adds": summary.multiply_adds}
+        num_measured = 0
         if job.latency:
-            size["latency_ms"] = latency_ms(config.model, data.image_shape, data.num_classes, device)
+            measure = partial(latency_ms, config.model, data.image_shape, data.num_classes, device)
+            limit = job.limits.latency_ms if job.limits is not None else None
+            size["latency_ms"], num_measured = latency_beside_limit(measure, limit)
         if job.limits is not None and (excess := job.limits.exceeded(size)) is not None:
+            if job.limits.first_exceeded(size) == "latency_ms":
+                excess += _about_latency(num_measured, job.concurrent)
             yield {"status": TrialStatus.INFEASIBLE, "error": excess, **size, **where_trained(device, job)}
             return
     for report in history:
@@ -164,6 +170,13 @@ def _epochs(
                     save(path, {**result.state(), "history": history})
             yield {**report, **size}
             size = {}
+
+
+def _about_latency(num_measured: int, concurrent: int) -> str:
+    """Tell how a latency was measured, and beside how many other trainings, as the end of a message."""
+    least = f"the least of {num_measured} measurements" if num_measured > 1 else "measured once"
+    others = {1: "no other trial", 2: "up to 1 other trial"}.get(concurrent, f"up to {concurrent - 1} other trials")
+    return f" ({least}, beside {others} of this search)"
 
 
 def prepare(job: Job, team: Team | None) -> torch.device:

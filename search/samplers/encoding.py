@@ -8,7 +8,7 @@ parameter that a trial does not have, because another branch of the space was ch
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,8 @@ class ParameterEncoding:
         for trial in trials:
             self.distributions |= {name: d for name, d in trial.distributions.items() if not d.single()}
         self.names = list(self.distributions)
-        self.points = np.full((len(trials), len(self.names)), np.nan)
+        self.points = self.points_of([trial.params for trial in trials])
         """[trials, parameters], NaN where a trial does not have the parameter."""
-        for i, (name, distribution) in enumerate(self.distributions.items()):
-            having = [row for row, trial in enumerate(trials) if name in trial.params]
-            internal = [distribution.to_internal_repr(trials[row].params[name]) for row in having]
-            self.points[having, i] = _coordinates(distribution, np.array(internal))
         self._gates = [self._gate(i) for i in range(len(self.names))]
 
     @property
@@ -39,6 +35,19 @@ class ParameterEncoding:
         """Index of the parameter to which each column belongs, [columns]."""
         widths = [_width(distribution) for distribution in self.distributions.values()]
         return np.repeat(np.arange(len(widths)), widths)
+
+    def points_of(self, configs: Sequence[Mapping[str, Any]]) -> Array:
+        """Return the points of configs, [configs, parameters]; NaN where a config does not have the parameter.
+
+        Args:
+            configs: The values of each config by the names of its parameters. Other parameters than those of the trials are ignored.
+        """
+        points = np.full((len(configs), len(self.names)), np.nan)
+        for i, (name, distribution) in enumerate(self.distributions.items()):
+            having = [row for row, config in enumerate(configs) if name in config]
+            internal = [distribution.to_internal_repr(configs[row][name]) for row in having]
+            points[having, i] = _coordinates(distribution, np.array(internal))
+        return points
 
     def encode(self, points: Array) -> Array:
         """Return the columns [n, columns] that a model reads, for points [n, parameters]."""

@@ -6,7 +6,7 @@ and falls as the trials of this search become more informative.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,10 +34,19 @@ class RememberingSampler(BaseSampler):
         inner: The sampler that suggests when the earlier runs do not, and that decides about paused trials.
         recollection: The model of the earlier runs.
         seed: Seed of the random draws.
+        judged: Replaces the values of the trials by which the earlier runs are weighted. Default: their values in the study, which
+            with several objectives are of one random weighting.
     """
 
-    def __init__(self, inner: BaseSampler, recollection: Recollection, seed: int) -> None:
+    def __init__(
+        self,
+        inner: BaseSampler,
+        recollection: Recollection,
+        seed: int,
+        judged: Callable[[int], Sequence[FrozenTrial]] | None = None,
+    ) -> None:
         self._inner = inner
+        self._judged = judged
         self._recollection = recollection
         self._rng = np.random.default_rng([seed, 0])
         self._proposals: Proposals | None = None
@@ -95,7 +104,8 @@ class RememberingSampler(BaseSampler):
         """
         if self._proposals is None:
             sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-            self._proposals = self._recollection.propose(study.get_trials(deepcopy=False), sign, self._rng)
+            trials = study.get_trials(deepcopy=False)
+            self._proposals = self._recollection.propose(trials, sign, self._rng, self._judged)
             is_turn = self._rng.random() < self._proposals.weights.sum()
             self._left = iter(range(len(self._proposals.points) if is_turn else 0))
         names, proposals = self._recollection.names, self._proposals

@@ -14,16 +14,16 @@ This is a separate module because importing SciPy takes a third of a second.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 from scipy.special import ndtri
 
-from winnow.search.samplers.encoding import ParameterEncoding, value_at
+from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
 
 FEWEST_COMPARED = 3
@@ -35,6 +35,7 @@ NUM_BEST_HERE = 3  # best trials of this search, around which further candidates
 MOST_PROPOSED = 10
 """Largest number of proposals for one trial. If all are rejected, for example because of a size limit, the other sampler suggests."""
 NUM_SPREAD = 300  # candidates anywhere in the space
+MORE_SPREAD = 3000  # points that are drawn in addition if the limits refuse some of these
 LEAST_GAIN = 0.02
 """Predicted gain, in standard deviations of a run's scores, below which the portfolio is complete."""
 
@@ -62,53 +63,87 @@ class Recollection:
     Args:
         runs: The trials of each earlier run, by its name, with the parameters that the run shares with this space. Higher values are
             better.
+        allows: Whether a config with these parameters may be within the limits of this search; only such configs are proposed.
+            Default: there are no limits.
     """
 
-    def __init__(self, runs: Mapping[str, Sequence[FrozenTrial]]) -> None:
+    def __init__(
+        self,
+        runs: Mapping[str, Sequence[FrozenTrial]],
+        allows: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self._allows = allows
         self.names = list(runs)
         self.encoding = ParameterEncoding([trial for run in runs.values() for trial in run])
         columns = self.encoding.encode(self.encoding.points)
         ends = np.cumsum([len(run) for run in runs.values()])
         rng = np.random.default_rng(0)
         self._processes, elites = [], []
+        self._tried = self.encoding.points[:0]
+        self._tried_scores = np.empty((len(self.names), 0))
         for run, end in zip(runs.values(), ends, strict=True):
             part = slice(end - len(run), end)
             scores = win_scores(run)
             zeros = np.zeros(len(scores), int)
             self._processes.append(GaussianProcess(columns[part], self.encoding.groups, scores, zeros, 1, rng))
-            elites.append(self.encoding.points[part][np.argsort(-scores, kind="stable")[:NUM_ELITES]])
+            best_first = self.encoding.points[part][np.argsort(-scores, kind="stable")]
+            elites.append(self._allowed(best_first)[:NUM_ELITES])
         best = np.concatenate(elites)
-        near = [self.encoding.perturb(best, 3, deviation, rng) for deviation in (0.05, 0.15)]
-        self.candidates = np.concatenate([best, *near, self.encoding.sample_uniform(NUM_SPREAD, rng)])
-        """[candidates, parameters]."""
+        near = [self._allowed(self.encoding.perturb(best, 3, deviation, rng)) for deviation in (0.05, 0.15)]
+        spread = self._allowed(self.encoding.sample_uniform(NUM_SPREAD, rng))
+        if len(spread) < NUM_SPREAD:
+            more = self.encoding.sample_uniform(MORE_SPREAD, rng)
+            spread = np.concatenate([spread, self._allowed(more)])[:NUM_SPREAD]
+        self.candidates = np.concatenate([best, *near, spread])
+        """[candidates, parameters], those that the limits allow."""
+
+    def _allowed(self, points: Array) -> Array:
+        """Return those of the points [n, parameters] that the limits allow, in the same order."""
+        if self._allows is None:
+            return points
+        return points[[self._allows(self.encoding.params(point)) for point in points]]
 
     @cached_property
     def _expected(self) -> Array:
         """The score that each run predicts for each candidate, [runs, candidates]."""
         return self._scores_of(self.candidates)
 
-    def propose(self, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator) -> Proposals:
+    def propose(
+        self,
+        trials: Sequence[FrozenTrial],
+        sign: float,
+        rng: np.random.Generator,
+        judged: Callable[[int], Sequence[FrozenTrial]] | None = None,
+    ) -> Proposals:
         """Propose the configs with the highest predicted gain at this point of the search.
 
         Args:
             trials: The trials of this search.
             sign: 1 if higher values are better, else -1.
             rng: Draws samples of the trials, and points around the best of them.
+            judged: Returns the newest trials of this search that have an epoch, at most so many, with the values by which the earlier
+                runs are weighted. Default: those of `trials`.
 
         Returns:
             At most `MOST_PROPOSED` proposals; none if no run predicts a gain and too few trials
             have an epoch.
         """
         current = ThisSearch(self.encoding, trials, sign, rng)
-        weights = self.weights(current, rng)
+        weighing = current
+        if judged is not None and current.process is not None:
+            weighing = ThisSearch(self.encoding, judged(MOST_COMPARED), sign, rng)
+        weights = self.weights(weighing, rng)
         gains = self._gains(current.points, weights)
         total = gains.sum(axis=0)
-        if total.max() > LEAST_GAIN * weights.sum():
+        if total.max(initial=0.0) > LEAST_GAIN * weights.sum():
             order = np.argsort(-total, kind="stable")[:MOST_PROPOSED]
             return Proposals(weights, self.candidates[order], (gains[:, order] / np.maximum(total[order], 1e-12)).T)
         if current.process is None:
             return Proposals(weights, self.candidates[:0], np.empty((0, len(weights))))
-        points = np.concatenate([self.candidates, self.encoding.perturb(current.best(NUM_BEST_HERE), 20, 0.05, rng)])
+        near = self._allowed(self.encoding.perturb(current.best(NUM_BEST_HERE), 20, 0.05, rng))
+        points = np.concatenate([self.candidates, near])
+        if not len(points):
+            return Proposals(weights, points, np.empty((0, len(weights))))
         order = np.argsort(-self._improvement(current, weights, points), kind="stable")[:MOST_PROPOSED]
         return Proposals(weights, points[order], np.tile(weights, (len(order), 1)))
 
@@ -153,7 +188,10 @@ class Recollection:
             Gains times the weight of the run, at least 0, [runs, candidates]. A gain is in standard
             deviations of the run's scores.
         """
-        best = self._scores_of(tried).max(axis=1, initial=0.0)  # 0: a typical trial of a run is not worth suggesting
+        # A failed or infeasible trial counts as tried too; otherwise its neighbours would be suggested again and again.
+        best = self._scores_of_tried(tried).max(
+            axis=1, initial=0.0
+        )  # 0: a typical trial of a run is not worth suggesting
         return weights[:, None] * np.maximum(self._expected - best[:, None], 0.0)
 
     def _improvement(self, current: ThisSearch, weights: Array, points: Array) -> Array:
@@ -166,8 +204,19 @@ class Recollection:
         at_trials = current.process.predict(self.encoding.encode(current.points))[0]
         own = 1 - weights.sum()
         mean = own * mean + weights @ self._scores_of(points)
-        best = (own * at_trials + weights @ self._scores_of(current.points)).max()
+        best = (own * at_trials + weights @ self._scores_of_tried(current.points)).max()
         return log_expected_improvement(mean, deviation, best)
+
+    def _scores_of_tried(self, points: Array) -> Array:
+        """Return the scores that the runs predict for the trials of this search, [runs, trials]. Only those of new trials are computed."""
+        num_known = len(self._tried)
+        if not np.array_equal(points[:num_known], self._tried, equal_nan=True):
+            num_known, self._tried_scores = 0, np.empty((len(self.names), 0))
+        if len(points) > num_known:
+            new = self._scores_of(points[num_known:])
+            self._tried_scores = np.concatenate([self._tried_scores, new], axis=1)
+        self._tried = points
+        return self._tried_scores
 
     def _scores_of(self, points: Array) -> Array:
         columns = self.encoding.encode(points)
@@ -188,7 +237,7 @@ class ThisSearch:
         self, encoding: ParameterEncoding, trials: Sequence[FrozenTrial], sign: float, rng: np.random.Generator
     ) -> None:
         self.sign = sign
-        self.points = _points_of(encoding, trials)
+        self.points = encoding.points_of([trial.params for trial in trials])
         """[trials, parameters]."""
         rows = [row for row, trial in enumerate(trials) if trial.intermediate_values][-MOST_COMPARED:]
         self.seen = [trials[row] for row in rows]
@@ -203,16 +252,6 @@ class ThisSearch:
         """Return the points of the `num` best trials with an epoch, from best to worst."""
         assert self.process is not None
         return self.seen_points[np.argsort(-self.process.targets, kind="stable")[:num]]
-
-
-def _points_of(encoding: ParameterEncoding, trials: Sequence[FrozenTrial]) -> Array:
-    def known_part(params: Mapping[str, Any]) -> FrozenTrial:
-        known = {name: params[name] for name in encoding.distributions if name in params}
-        distributions = {name: encoding.distributions[name] for name in known}
-        return create_trial(state=TrialState.RUNNING, params=known, distributions=distributions)
-
-    whole = {name: value_at(each, 0.5) for name, each in encoding.distributions.items()}
-    return ParameterEncoding([known_part(whole), *(known_part(trial.params) for trial in trials)]).points[1:]
 
 
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:

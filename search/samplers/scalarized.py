@@ -7,6 +7,7 @@ The weights are drawn at random for each suggestion, and the value of every tria
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import numpy as np
 import optuna
@@ -20,6 +21,8 @@ from winnow.spaces.fronts import gain, gains
 
 LINEAR_PART = 0.05
 """Weight of the sum of all losses relative to the largest of them. It makes a dominated trial worse than one that dominates it."""
+NUM_EVEN = 64
+"""Number of weightings over which `evenly_weighted` takes the mean."""
 
 Array = np.ndarray
 
@@ -37,12 +40,28 @@ def scalarized(study: optuna.Study, settings: Settings) -> optuna.Study:
         return study
     epochs = sum(len(trial.intermediate_values) for trial in trials)
     rng = np.random.default_rng([derive_seed(Stream.SAMPLER, settings.seed, len(trials)), epochs])
-    weights = rng.dirichlet(np.ones(len(settings.ranked_by)))
-    rows = [_objectives(trial, settings, max(trial.intermediate_values)) for trial in valued]
+    weights = rng.dirichlet(np.ones(len(settings.ranked_by)), 1)
+    shown = {trial.number: trial for trial in _weighted(valued, weights, settings)}
+    return view_of([shown.get(trial.number, trial) for trial in trials], study.direction)
+
+
+def evenly_weighted(trials: Sequence[FrozenTrial], settings: Settings) -> list[FrozenTrial]:
+    """Return copies of trials in which each value is the mean over `NUM_EVEN` weightings, which are always the same.
+
+    Args:
+        trials: Trials of the search, each with an epoch. Their values are those of the first objective; their attributes hold the others.
+        settings: The settings of the search.
+    """
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(settings.ranked_by)), NUM_EVEN)
+    return _weighted(trials, weights, settings) if trials else []
+
+
+def _weighted(trials: Sequence[FrozenTrial], weights: Array, settings: Settings) -> list[FrozenTrial]:
+    """Return copies of trials, each with an epoch, whose values are the mean over the weightings [weightings, objectives]."""
+    rows = [_objectives(trial, settings, max(trial.intermediate_values)) for trial in trials]
     points = gains(rows, settings.ranked_by)
     scale = _Scale(points, weights, settings)
-    shown = {trial.number: scale.weighted(trial, point) for trial, point in zip(valued, points, strict=True)}
-    return view_of([shown.get(trial.number, trial) for trial in trials], study.direction)
+    return [scale.weighted(trial, point) for trial, point in zip(trials, points, strict=True)]
 
 
 def _objectives(trial: FrozenTrial, settings: Settings, epoch: int) -> list[float | None]:
@@ -95,4 +114,4 @@ class _Scale:
     def _value(self, gained: Array) -> float:
         losses = (self._best - gained) / self._range
         weighted = self._weights * losses
-        return -self._sign * float(weighted.max() + LINEAR_PART * weighted.sum())
+        return -self._sign * float((weighted.max(axis=1) + LINEAR_PART * weighted.sum(axis=1)).mean())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Pausing(Asha):
     """Successive halving that pauses trials.
 
     Besides the rungs of successive halving there are earlier ones, down to the first epoch, if `early` is true. An early rung is
-    trusted only after its agreement with the next rung has been measured. The other rungs are trusted until a measurement shows
+    trusted only after its agreement with the next rung has been measured (with several objectives, that of each metric). The other rungs are trusted until a measurement shows
     too little agreement. While values are mostly noise, trials continue to the first rung whose order can be trusted.
 
     Start points (`note_start`) never pause, because other trials are compared with them.
@@ -85,12 +85,19 @@ class Pausing(Asha):
     def is_trusted(self, rung: int) -> bool:
         """Return whether the order of the trials at a rung agrees with that at the next rung."""
         index = self.rungs.index(rung)
-        after = self._values[self.rungs[index + 1]] if index + 1 < len(self.rungs) else self._final_values
+        is_last = index + 1 == len(self.rungs)
+        after = self._final_values if is_last else self._values[self.rungs[index + 1]]
         both = sorted(self._values[rung].keys() & after.keys())
         if len(both) < NUM_PAIRS:
             return rung not in self._early
         at_rung, at_next = ([values[trial] for trial in both] for values in (self._values[rung], after))
-        return agreement(np.array(at_rung), np.array(at_next)) >= LEAST_AGREEMENT
+        next_epoch = self._max_epochs if is_last else self.rungs[index + 1]
+        agrees = agreement(np.array(at_rung), np.array(at_next)) >= LEAST_AGREEMENT
+        return agrees and self._others_agree(rung, next_epoch, both)
+
+    def _others_agree(self, rung: int, next_epoch: int, trials: Sequence[int]) -> bool:
+        """Return whether the order of trials by further objectives agrees with that at a later epoch; here there are none."""
+        return True
 
     def promoted(self, paused: Collection[int], rivals: Collection[int] | None = None) -> int | None:
         """Return the trial that asynchronous successive halving would promote.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ENDED = "search_ended"
 """Key of study.yaml: the reason why the search ended before it had run all requested trials."""
+SHORTAGE = "search_shortage"
+"""Key of study.yaml: how many suggestions were rejected, and why, when no further config was found."""
 # Settings that decide which images are used. Their location may differ: the fingerprint shows whether they are the same.
 IMAGES = (
     *("name", "validation", "stratified", "groups", "limit", "image_size", "channels", "arguments"),
@@ -83,7 +85,7 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
         command: The equivalent command, if this start was not made from the command line.
     """
     before = study
-    study = {key: value for key, value in study.items() if key != ENDED}
+    study = {key: value for key, value in study.items() if key not in (ENDED, SHORTAGE)}
     amendments = list(study.get("amendments") or [])
     now = {**provenance.origin(), **about}
     last = amendments[-1] if amendments else study
@@ -96,14 +98,16 @@ def write_start(folder: RunFolder, study: dict[str, Any], about: dict[str, Any],
     write_study(folder, {**study, "amendments": amendments})
 
 
-def write_end(folder: RunFolder, reason: str) -> None:
+def write_end(folder: RunFolder, reason: str, shortage: dict[str, Any] | None = None) -> None:
     """Record in study.yaml why the search ended before it had run all requested trials. The next start removes this.
 
     Args:
         folder: The run.
         reason: One of the reasons in `winnow.reports.text.next_step`.
+        shortage: The fields of `winnow.search.samplers.suggester.Shortage`. Default: further configs could be found.
     """
-    write_study(folder, {**folder.read_study(), ENDED: reason})
+    facts = {ENDED: reason} if shortage is None else {ENDED: reason, SHORTAGE: shortage}
+    write_study(folder, {**folder.read_study(), **facts})
 
 
 def amend(folder: RunFolder, study: dict[str, Any], space: Space, changes: RunChanges) -> AmendedRun:
@@ -208,7 +212,7 @@ def _consequences(
 
     inside = [trial for trial in trials if express(space, trial.user_attrs["config"]) is not None]
     tried = {str(trial.user_attrs.get("source")) for trial in trials}
-    further = to_run_further(space, [trial for trial in trials if trial not in inside], tried, settings.direction)
+    further = to_run_further(space, [trial for trial in trials if trial not in inside], tried, settings)
     words = ["The space changes:", *(f"  {difference}" for difference in changed_keys)]
     words.append(
         f"{len(inside)} of {len(trials)} trials lie in it and inform the search; the others stay in the report, but count neither "

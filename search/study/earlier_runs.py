@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,19 +58,24 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
         The trials and facts to record in the new run.
 
     Raises:
-        InputError: A run does not exist or is given twice, none of its trials has finished, it shares no parameter with the space,
-            or none of its trials lies in the space. In a folder of runs this holds for each of them.
+        InputError: A run does not exist or is given twice by itself, none of its trials has finished, it shares no parameter with the
+            space, or none of its trials lies in the space. In a folder of runs this holds for each of them. A run that is given by itself
+            and lies in a given folder is used once.
     """
     from winnow.reports import read
 
     lines: list[dict[str, Any]] = []
     left_out: list[str] = []
+    by_itself: set[Path] = set()
     for named in runs:
         places = _places_of(named)
         unusable = []
         for name, path in places.items():
-            if any(line["path"] == str(path) for line in lines):
+            if name == named and path in by_itself:
                 raise InputError(f"--learn-from {name}: this run is given twice")
+            by_itself |= {path} if name == named else set()
+            if any(line["path"] == str(path) for line in lines):
+                continue  # it also lies in a folder that is given
             try:
                 lines.append(_line(name, path, read(path), space))
             except InputError as error:
@@ -89,12 +94,15 @@ def learn_from(runs: Sequence[str], space: Space) -> EarlierRuns:
     return EarlierRuns(tuple(json_line(line).rstrip("\n") for line in lines), facts, tuple(left_out))
 
 
-def recollect(folder: RunFolder, space: Space) -> Recollection | None:
+def recollect(
+    folder: RunFolder, space: Space, allows: Callable[[Mapping[str, Any]], bool] | None = None
+) -> Recollection | None:
     """Model the earlier runs that were copied into a run, as far as they overlap with its current space.
 
     Args:
         folder: The run.
         space: Its current space.
+        allows: Whether a config with these parameters may be within the limits of the search. Default: there are no limits.
 
     Returns:
         The model; None if no trial of an earlier run lies in the space.
@@ -105,7 +113,7 @@ def recollect(folder: RunFolder, space: Space) -> Recollection | None:
         return None
     from winnow.search.samplers.memory_model import Recollection
 
-    return Recollection(known)
+    return Recollection(known, allows)
 
 
 def _places_of(named: str) -> dict[str, Path]:

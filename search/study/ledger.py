@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from winnow.search.samplers.suggester import START_FROM, Suggester, Suggestion
+from winnow.search.samplers.feasibility import Feasibility
+from winnow.search.samplers.suggester import START_FROM, Shortage, Suggester, Suggestion
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings
 from winnow.search.status import STORAGE_FAILED
@@ -41,7 +42,7 @@ class Ledger(TrialBook):
 
     Attributes:
         scheduler: Judges trials at the rungs.
-        exhausted: Whether the sampler finds no new config in the space.
+        shortage: Why the sampler finds no new config in the space; None while it does.
         goal: Decides what the winners still need; `note_time_left` updates the remaining time.
         gain: Decides whether the search is still worth its time (`search.stop_when`).
     """
@@ -56,7 +57,7 @@ class Ledger(TrialBook):
     ) -> None:
         super().__init__(folder, space, settings, image_shape, listener)
         self.scheduler = make_scheduler(settings, spec_of(settings.sampler).pauses)
-        self.exhausted = False
+        self.shortage: Shortage | None = None
         self._history = History(folder, space)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
@@ -65,7 +66,8 @@ class Ledger(TrialBook):
         self._times = EpochTimes(settings, self._record, self.scheduler)
         num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
-        recollection = recollect(folder, space)
+        feasibility = Feasibility(settings.limits, image_shape, num_classes)
+        recollection = recollect(folder, space, feasibility.filter(space))
         self._suggester = Suggester(space, settings, image_shape, rungs, num_classes, recollection)
         self._rebuild(self._record.trials())
         self.commit()
@@ -103,9 +105,9 @@ class Ledger(TrialBook):
             return audited
         if may_start:
             suggestion = self._suggester.next(self._shown(), sampler, self._num_trials)
-            if suggestion is not None:
+            if isinstance(suggestion, Suggestion):
                 return self._start(self._begin(suggestion))
-            self.exhausted = True
+            self.shortage = suggestion
         return None
 
     @property
@@ -171,7 +173,7 @@ class Ledger(TrialBook):
     @property
     def _may_start(self) -> bool:
         limit = self.settings.trials
-        return (limit is None or self._num_trials < limit) and not self.exhausted and not self.no_gain
+        return (limit is None or self._num_trials < limit) and self.shortage is None and not self.no_gain
 
     def _num_not_begun(self) -> int:
         return self.settings.num_trials - self._num_trials if self._may_start else 0
@@ -248,7 +250,7 @@ class Ledger(TrialBook):
             self._suggester.note_known(config)
         for frozen in trials:
             self._replay(frozen)
-        self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings.direction))
+        self._suggester.queued.extend(self._history.to_begin_with(trials, self.settings))
         self._catch_up()
         self._audit.rebuild(filter(self._history.is_inside, trials))
         self._discard_left()

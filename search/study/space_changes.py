@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from winnow.search.samplers.study_view import view_of
 from winnow.search.samplers.suggester import START_FROM
-from winnow.search.settings import Direction
+from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.encoding import localized
@@ -30,6 +30,8 @@ from winnow.spaces.stub_trials import KnownTrial
 OUTSIDE = "outside the space since it was changed"
 WARM_KEYS = {"config": (dict,), "state": (str,), "value": (int, float, NoneType), "values": (dict,)}
 """Types of the values that a line of `warm_start.jsonl` has."""
+MEASURED = ("latency_ms", "epoch_seconds")
+"""Figures of a trial that depend on its device."""
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -53,17 +55,22 @@ class History:
                 warm.append((line, params))
         # Their numbers are negative: before all trials of the run.
         self._warm = [_warm_trial(index - len(warm), *line_and_params) for index, line_and_params in enumerate(warm)]
+        self._warm_devices = [_device(line.get("device"), line.get("processor")) for line, _ in warm]
+        study = folder.read_study()
+        start = (study.get("amendments") or [study])[-1]
+        hardware = start.get("hardware") or study.get("hardware") or {}
+        self._processor = hardware.get("processor")
 
     def is_inside(self, trial: FrozenTrial) -> bool:
         """Return whether a trial of the run lies in the current space."""
         return trial.user_attrs.get("space", 0) == self.version or self._expressed(trial) is not None
 
-    def to_begin_with(self, trials: Sequence[FrozenTrial], direction: Direction) -> list[tuple[str, dict[str, Any]]]:
+    def to_begin_with(self, trials: Sequence[FrozenTrial], settings: Settings) -> list[tuple[str, dict[str, Any]]]:
         """Return the configs that run first: start points, then those of `to_run_further`.
 
         Args:
             trials: All trials of the run; configs that one of them has already started are left out.
-            direction: Whether a larger or a smaller objective is better.
+            settings: The settings of the search, which rank trials.
 
         Returns:
             (source, config) of each.
@@ -71,7 +78,7 @@ class History:
         outside = [trial for trial in trials if not self.is_inside(trial)]
         named = [(START_FROM + name, raw) for name, raw in self._space.start_from_named()]
         tried = {trial.user_attrs["source"] for trial in trials}
-        configs = [*named, *to_run_further(self._space, outside, tried, direction)]
+        configs = [*named, *to_run_further(self._space, outside, tried, settings)]
         return [(source, config) for source, config in configs if source not in tried]
 
     def for_sampler(self, study: optuna.Study) -> optuna.Study:
@@ -81,11 +88,11 @@ class History:
         return view_of(self.shown(study.get_trials(deepcopy=False)), study.direction)
 
     def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials of the warm start, followed by the trials of the run that lie in the current space.
+        """Return the trials of the warm start as far as they hold here, followed by the trials of the run that lie in the current space.
 
         All of them have the parameters of the current space.
         """
-        visible = list(self._warm)
+        visible = self._warm_on({trial.user_attrs.get("device") for trial in trials}) if self._warm else []
         for trial in trials:
             if trial.user_attrs.get("space", 0) == self.version:
                 visible.append(trial)
@@ -95,14 +102,39 @@ class History:
                 visible.append(again)
         return visible
 
+    def _warm_on(self, names: Collection[str | None]) -> list[FrozenTrial]:
+        """Return the trials of the warm start, as far as they hold on the devices of this run.
+
+        A latency and an epoch time count only if they were measured on such a device; they are left out otherwise. If they count and
+        exceed a limit, the trial is left out.
+
+        Args:
+            names: Names of the devices on which this run has trained; None for trials that have not trained.
+        """
+        here = {_device(name, self._processor) for name in names} - {None}
+        limits = self._space.settings.limits
+        shown = []
+        for trial, device in zip(self._warm, self._warm_devices, strict=True):
+            if device not in here:
+                trial = copy.copy(trial)
+                trial.user_attrs = {key: value for key, value in trial.user_attrs.items() if key not in MEASURED}
+            if limits is None or limits.exceeded(trial.user_attrs) is None:
+                shown.append(trial)
+        return shown
+
     def _expressed(self, trial: FrozenTrial) -> Params | None:
         if trial.number not in self._params:
             self._params[trial.number] = express(self._space, trial.user_attrs["config"])
         return self._params[trial.number]
 
 
+def _device(name: str | None, processor: str | None) -> str | None:
+    """Return what tells devices apart: the name of a GPU, or the processor for other devices; None if it is not known."""
+    return processor if name in ("cpu", "mps") else name
+
+
 def to_run_further(
-    space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], direction: Direction
+    space: Space, outside: Sequence[FrozenTrial | Trial], tried: Collection[str], settings: Settings
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return the configs of trials that lie outside the space only because trainings have become longer.
 
@@ -114,13 +146,14 @@ def to_run_further(
         space: The current space.
         outside: Trials that lie outside it.
         tried: The sources of all trials of the run; a config that has been trained further already is left out.
-        direction: Whether a larger or a smaller objective is better.
+        settings: The settings of the search, which rank trials.
 
     Returns:
-        (source, config) of each: the completed trials from best to worst, then the others.
+        (source, config) of each: the completed trials from best to worst (with several objectives by dominance, in the order of winners),
+        then the others.
     """
-    sign = -1 if direction == "maximize" else 1
-    longer = []
+    done: list[tuple[FrozenTrial | Trial, dict[str, Any]]] = []
+    not_done: list[tuple[FrozenTrial | Trial, dict[str, Any]]] = []
     for trial in outside:
         config = trial.user_attrs["config"]
         completed = trial.state == TrialState.COMPLETE
@@ -131,9 +164,19 @@ def to_run_further(
             continue
         config = localized({**config, "epochs": space.max_epochs}, space.tree)
         if express(space, config) is not None:
-            place = (not completed, sign * (trial.value or 0.0) if completed else 0.0, trial.number)
-            longer.append((place, f"further:{trial.number}", config))
-    return [(source, config) for _, source, config in sorted(longer, key=lambda entry: entry[0])]
+            (done if completed else not_done).append((trial, config))
+    sign = -1 if settings.direction == "maximize" else 1
+    done.sort(key=lambda entry: (sign * (entry[0].value or 0.0), entry[0].number))
+    if settings.further:
+        done = [done[index] for index in settings.ranking([_objectives(trial, settings) for trial, _ in done])]
+    not_done.sort(key=lambda entry: entry[0].number)
+    return [(f"further:{trial.number}", config) for trial, config in (*done, *not_done)]
+
+
+def _objectives(trial: FrozenTrial | Trial, settings: Settings) -> list[float | None]:
+    """Return the objectives of a completed trial, in the order of `Settings.ranked_by`; None for those that are not known."""
+    attributes = settings.attributes(max(trial.intermediate_values, default=0))
+    return [trial.value, *map(trial.user_attrs.get, attributes)]
 
 
 def num_earlier_spaces(study: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from winnow.search.settings import attribute
 from winnow.search.storage.json_lines import json_line
 from winnow.search.storage.run_folder import open_run
-from winnow.search.study.space_changes import express
+from winnow.search.study.space_changes import MEASURED, express
 from winnow.spaces.epoch_figures import in_words, is_cost, kept_values
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema.limits import LIMITED
@@ -71,7 +71,8 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
         raise InputError(
             f"--warm-start {old_run}: none of its {len(ended)} ended trials lies in this space, so they contain no information about it"
         )
-    lines = tuple(json_line(_line(*each)).rstrip("\n") for each in zip(inside, figures, strict=True))
+    processor = _processor(old.study)
+    lines = tuple(json_line(_line(*each, processor)).rstrip("\n") for each in zip(inside, figures, strict=True))
     facts = {
         "run": old.name,
         "path": str(path.resolve()),
@@ -85,10 +86,21 @@ def warm_start(old_run: str, space: Space, study: dict[str, Any]) -> WarmStart:
 
 
 def _is_feasible(trial: Trial, limits: Limits | None) -> bool:
-    """Return whether a trial is within the limits of the new search. A trial that the old search's limits ended is not used."""
+    """Return whether a trial is within the limits of size. A trial that the old search's limits ended is not used.
+
+    Measured figures are judged where the device of this search is known (`winnow.search.study.space_changes`).
+    """
     if trial.user_attrs.get("status") == TrialStatus.INFEASIBLE:
         return False
-    return limits is None or limits.exceeded(trial.user_attrs) is None
+    sizes = {figure: value for figure, value in trial.user_attrs.items() if figure not in MEASURED}
+    return limits is None or limits.exceeded(sizes) is None
+
+
+def _processor(study: dict[str, Any]) -> str | None:
+    """Return the processor of a run; None if it is not known, or if the run was continued on another one."""
+    starts = (study, *(study.get("amendments") or ()))
+    processors = {(start.get("hardware") or {}).get("processor") for start in starts if start.get("hardware")}
+    return processors.pop() if len(processors) == 1 else None
 
 
 def _check_same_protocol(old_run: str, old: RunFacts, new: RunFacts) -> None:
@@ -120,7 +132,7 @@ def _figures(old: RunRecords, trial: Trial, further: Sequence[str]) -> dict[str,
     return figures
 
 
-def _line(trial: Trial, figures: dict[str, float]) -> dict[str, Any]:
+def _line(trial: Trial, figures: dict[str, float], processor: str | None) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "state": trial.state.name,
@@ -128,4 +140,6 @@ def _line(trial: Trial, figures: dict[str, float]) -> dict[str, Any]:
         "values": trial.intermediate_values,
         "config": trial.user_attrs["config"],
         "figures": figures,
+        "device": trial.user_attrs.get("device"),
+        "processor": processor,
     }

@@ -29,7 +29,7 @@ class Limits(Strict):
     multiply_adds: Positive | None = None
     """Largest number of multiply-adds of a forward pass for one image."""
     latency_ms: Positive | None = None
-    """Largest latency of a batch of one image, in milliseconds: the median, measured on the trial's device before training."""
+    """Largest latency of a batch of one image, in milliseconds: the median, measured on the trial's device before training, beside the other trials that run then. If it is above the limit and at most twice as long, it is measured up to three more times, and the least counts."""
     epoch_seconds: Positive | None = None
     """Longest epoch, in seconds. The shorter of a trial's first two epochs counts, since the first also loads libraries."""
 
@@ -42,10 +42,21 @@ class Limits(Strict):
         Returns:
             The limit in words; None if no limit is exceeded.
         """
+        key = self.first_exceeded(figures)
+        if key is None:
+            return None
+        return f"{key}: {figures[LIMITED[key]]:,.6g} is above the limit of {getattr(self, key):,.6g}"
+
+    def first_exceeded(self, figures: Mapping[str, Any]) -> str | None:
+        """Return the key of the first limit that a network exceeds; None if it exceeds none.
+
+        Args:
+            figures: Figures of a trial, by the names in `LIMITED`. A figure that is missing or None is not judged.
+        """
         for key, figure in LIMITED.items():
             limit, value = getattr(self, key), figures.get(figure)
             if limit is not None and value is not None and value > limit:
-                return f"{key}: {value:,.6g} is above the limit of {limit:,.6g}"
+                return key
         return None
 
     @property

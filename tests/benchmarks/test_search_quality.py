@@ -131,6 +131,15 @@ def test_a_search_that_learns_begins_where_an_earlier_one_ended(name: str, tmp_p
     assert _task().regret(marks[0][0][0]) < 10
 
 
+def test_a_recorded_task_learns_from_tasks_of_its_space(capsys: pytest.CaptureFixture[str]) -> None:
+    def narrow(trial: Any) -> None:
+        trial.suggest_float("x", 0.0, 0.5)
+
+    tasks = [replace(_task(), name="a"), replace(_task(), name="alone", suggest=narrow), replace(_task(), name="b")]
+    assert [task.name for task in memory.with_teachers(tasks)] == ["a", "b"]
+    assert capsys.readouterr().out == "alone: left out, because no other task has its space\n"
+
+
 def test_the_table_of_memory_is_paired() -> None:
     names = ["forecast", "forecast, learn-from"]
     runs = [

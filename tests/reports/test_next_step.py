@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,6 +27,7 @@ from winnow.reports.text.summary import sentences
 from winnow.reports.text.written_advice import write_advice, written_advice
 from winnow.search.operations.searching import _early_end
 from winnow.search.ray_backend.tune import Outcome
+from winnow.search.samplers.suggester import Shortage
 from winnow.search.settings import Settings
 from winnow.search.storage.run_folder import RunFolder, space_of
 from winnow.search.study.amendments import write_end, write_start
@@ -93,6 +95,7 @@ def audited(folder: Path) -> Path:
     return folder
 
 
+TOO_FEW = Shortage(3, 10, {"parameters": 4990}, expected=2, every_config=False)
 STATES: dict[str, tuple[Maker, str | None]] = {
     "before the first trial": (lambda folder: make_run(folder, "empty"), "resume"),
     "after the first epochs": (lambda folder: make_run(folder, "first_epoch"), "resume"),
@@ -107,6 +110,15 @@ STATES: dict[str, tuple[Maker, str | None]] = {
     "exhausted, nothing completed": (
         lambda folder: with_settings(
             make_run(folder, "searched", completed="none"), {"trials": 99}, search_ended="exhausted"
+        ),
+        "show",
+    ),
+    "nothing within the limits": (
+        lambda folder: with_settings(
+            make_run(folder, "searched", completed="none"),
+            {"trials": 99},
+            search_ended="refused",
+            search_shortage=asdict(TOO_FEW),
         ),
         "show",
     ),
@@ -256,18 +268,26 @@ def test_a_better_trial_of_an_extended_search_is_still_to_be_retrained(tmp_path)
 def test_why_a_search_ended_is_recorded_until_the_next_start(tmp_path):
     folder = RunFolder(make_run(tmp_path / "one", "searching"))
     ends = [
-        ((False, True, None, 1.0), False, "time"),
-        ((False, False, None, 1.0, False, "too little"), False, "no gain"),
-        ((False, False, None, 1.0), True, "exhausted"),
-        ((False, False, None, 1.0), False, None),
-        ((True, True, None, 1.0), True, None),
-        ((False, True, "an error", 1.0), True, None),
+        ((False, True, None, 1.0), None, "time"),
+        ((False, False, None, 1.0, False, "too little"), None, "no gain"),
+        ((False, False, None, 1.0), asdict(replace(TOO_FEW, every_config=True)), "exhausted"),
+        ((False, False, None, 1.0), asdict(TOO_FEW), "refused"),
+        ((False, False, None, 1.0), None, None),
+        ((True, True, None, 1.0), asdict(TOO_FEW), None),
+        ((False, True, "an error", 1.0), asdict(TOO_FEW), None),
     ]
-    assert [_early_end(Outcome(*outcome), exhausted) for outcome, exhausted, _ in ends] == [end for *_, end in ends]
+    assert [_early_end(Outcome(*outcome), shortage) for outcome, shortage, _ in ends] == [end for *_, end in ends]
     write_end(folder, "time")
     assert "time budget was used up" in " ".join(sentences(reports.read(folder.path)))
+    write_end(folder, "refused", asdict(TOO_FEW))
+    words = (
+        "The search ended because no further possible config was found (of the last 5,003 suggestions 4,990 exceed "
+        "search.limits.parameters, 10 cannot be built and 3 were tried before; 2 of those beyond a limit are only expected to be, "
+        "judged by other trials)."
+    )
+    assert words in sentences(reports.read(folder.path))
     write_start(folder, folder.read_study(), {})
-    assert "search_ended" not in folder.read_study()
+    assert not folder.read_study().keys() & {"search_ended", "search_shortage"}
     assert "can be resumed" in " ".join(sentences(reports.read(folder.path)))
 
 

@@ -36,6 +36,13 @@ MORE = {
     "log": ["wandb"],
     "then_retrain": True,
     "search_ended": "the time budget ended",
+    "search_shortage": {
+        "repeated": 3,
+        "not_built": 0,
+        "beyond": {"parameters": 9},
+        "expected": 0,
+        "every_config": False,
+    },
     "devices": {
         "device": "cuda",
         "gpus_per_trial": 0.5,

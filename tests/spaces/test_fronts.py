@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -64,3 +65,36 @@ def test_hypervolume_is_the_share_of_a_fine_grid_that_is_dominated(num_objective
     cells = itertools.product(range(6), repeat=num_objectives)
     counted = sum(any((point >= np.array(cell) + 1).all() for point in points) for cell in cells)
     assert hypervolume(points, np.zeros(num_objectives)) == counted
+
+
+def dominated(points: np.ndarray) -> np.ndarray:
+    """By comparing every pair."""
+    at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
+    better = (points[:, None, :] > points[None, :, :]).any(axis=2)
+    return (at_least & better).any(axis=0)
+
+
+def test_layers_of_many_points_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    for num_objectives in (1, 2, 3, 4):
+        for num_values in (2, 5, 1000):  # few values: many points are equal or tie in an objective
+            points = rng.integers(0, num_values, (60, num_objectives)).astype(float)
+            left, expected = np.arange(60), np.full(60, -1)
+            for number in range(60):
+                worse = dominated(points[left])
+                expected[left[~worse]] = number
+                left = left[worse]
+            assert layers(points).tolist() == expected.tolist()
+            assert layers(points, num=2).tolist() == np.minimum(expected, 2).tolist()
+            assert non_dominated(points).tolist() == (expected == 0).tolist()
+
+
+def test_ten_thousand_networks_are_ordered_without_comparing_every_pair():
+    """All pairs of 10,000 networks with three objectives would need more than 500 MB at once."""
+    points = np.random.default_rng(0).random((10_000, 3))
+    tracemalloc.start()
+    order = ranked(points)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sorted(order) == list(range(10_000))
+    assert peak < 50e6

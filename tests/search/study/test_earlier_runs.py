@@ -20,6 +20,7 @@ from winnow import reports
 from winnow.reports.figures.memory import weight_lines
 from winnow.reports.html.search_sections import memory
 from winnow.reports.text.memory import earlier_runs, memory_sentence
+from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.samplers.memory_model import Recollection, ThisSearch, win_scores
 from winnow.search.settings import settings_for
 from winnow.search.storage.run_folder import RunFolder
@@ -108,6 +109,26 @@ def test_the_first_proposals_cover_what_was_good_in_each_run_and_the_next_ones_r
     assert sorted(tried[:2]) == pytest.approx([0.1, 0.9], abs=0.12)
     assert min(abs(x - 0.85) for x in tried) < 0.03
     assert np.mean(weights[3:], axis=0)[0] > 2 * np.mean(weights[3:], axis=0)[1]
+
+
+def test_the_scores_of_trials_are_computed_once(monkeypatch):
+    """After 10,000 trials, predicting all of them at each suggestion would take longer than everything else."""
+    recollection, fresh = (Recollection({"right": peaked(0.9), "left": peaked(0.1)}) for _ in range(2))
+    here = [trial(x, {1: x}) for x in np.linspace(0, 1, 40)]
+    predicted = []
+    scores_of = Recollection._scores_of
+    monkeypatch.setattr(
+        Recollection, "_scores_of", lambda self, points: (predicted.append(len(points)), scores_of(self, points))[1]
+    )
+    recollection.propose(here[:30], 1.0, np.random.default_rng(0))
+    predicted.clear()
+    again = recollection.propose(here, 1.0, np.random.default_rng(1))
+    assert 10 in predicted
+    assert predicted.count(40) == 1  # those that decide the weights
+    first = fresh.propose(here, 1.0, np.random.default_rng(1))
+    assert np.array_equal(first.points, again.points)
+    other = recollection.propose(here[5:], 1.0, np.random.default_rng(1))
+    assert np.array_equal(other.points, fresh.propose(here[5:], 1.0, np.random.default_rng(1)).points)
 
 
 def test_useless_runs_leave_the_search_alone():
@@ -222,6 +243,48 @@ def test_a_changed_space_recalls_what_still_agrees(tmp_path, old_runs):
     assert recollect(folder, unlike) is None
 
 
+def test_only_what_the_limits_allow_is_proposed(tmp_path, old_runs):
+    """Otherwise the same ten large networks would be refused at each suggestion."""
+    space = catalog.load("digits", ["search.limits.parameters=3000"])
+    settings = settings_for(space, trials=6, learn_from=[str(run) for run in old_runs], sampler="random")
+    folder = make_folder(tmp_path, space, settings)
+    earlier = learn_from(settings.learn_from or [], space)
+    folder.study.write_text(yaml.safe_dump({**folder.read_study(), "earlier_runs": earlier.facts}))
+    folder.earlier_runs.write_text("".join(f"{line}\n" for line in earlier.lines))
+    feasibility = Feasibility(settings.limits, SHAPE, 10)
+    allows = feasibility.filter(space)
+    assert allows is not None
+    unlimited, limited = recollect(folder, space), recollect(folder, space, allows)
+    assert unlimited is not None
+    assert limited is not None
+    refused = [point for point in unlimited.candidates if not allows(unlimited.encoding.params(point))]
+    assert len(refused) > len(unlimited.candidates) / 2
+    assert len(limited.candidates) > 20
+    assert all(allows(limited.encoding.params(point)) for point in limited.candidates)
+    run_to_the_end(Ledger(folder, space, settings, SHAPE))
+    assert sum("shares" in trial.user_attrs.get("memory", {}) for trial in study_of(folder).trials) > 1
+    nothing = Recollection({"a": peaked(0.8)}, lambda params: False)
+    here = [trial(x, {1: x}) for x in (0.1, 0.5, 0.9)]
+    assert not len(nothing.propose(here[:1], 1.0, np.random.default_rng(0)).points)
+    assert not len(nothing.propose(here, 1.0, np.random.default_rng(0)).points)
+
+
+def test_suggestions_without_a_result_are_told_apart(tmp_path, old_runs):
+    folder, space, settings = learning(tmp_path, old_runs, sampler="random", trials=8)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        ledger.record(assignment.number, {"status": "infeasible", "error": "latency_ms: 9 is above the limit of 5"})
+    ledger.close()
+    run = reports.read(folder.path)
+    shares = {row["trial"] for row in run.rows("memory") if row["share"] is not None}
+    assert f"suggested {len(shares)} of 7 trials ({len(shares)} of these failed or were infeasible)" in memory_sentence(
+        run
+    )
+    assert not any(each.main_for for each in earlier_runs(run))
+    assert {number for each in earlier_runs(run) for number in each.without_result} <= shares
+    assert any(each.without_result for each in earlier_runs(run))
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -261,8 +324,18 @@ def test_a_folder_stands_for_the_runs_in_it(tmp_path, old_runs):
     damaged, empty = found.left_out
     assert damaged.startswith(f"{tmp_path / 'runs' / 'damaged'}: ")
     assert empty == f"{tmp_path / 'runs' / 'empty'}: none of its 0 trials has finished an epoch and ended"
-    with pytest.raises(InputError, match=f"{tmp_path / 'runs' / 'a'}: this run is given twice"):
-        learn_from([str(tmp_path / "runs" / "a"), str(tmp_path / "runs")], space)
+
+
+def test_a_run_in_a_folder_that_is_given_too_is_used_once(tmp_path, old_runs):
+    space = catalog.load("digits")
+    for run in old_runs:
+        shutil.copytree(run, tmp_path / "runs" / run.name)
+    runs = [str(tmp_path / "runs" / "b"), str(tmp_path / "runs")]
+    assert [each["run"] for each in learn_from(runs, space).facts] == ["b", "a"]
+    assert [each["run"] for each in learn_from(runs[::-1], space).facts] == ["a", "b"]
+    assert [each["run"] for each in learn_from(runs[1:] * 2, space).facts] == ["a", "b"]
+    with pytest.raises(InputError, match=f"--learn-from {runs[0]}: this run is given twice"):
+        learn_from([*runs, runs[0]], space)
 
 
 def test_runs_of_the_same_name_are_told_apart(tmp_path, old_runs):

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+import numpy as np
 import optuna
 import pytest
 import yaml
-from optuna.trial import create_trial
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tests.helpers.ledgers import RECORDED_DATA, SHAPE, make_folder, outcome, report, study_of
 from winnow.search.api.run import load_run
 from winnow.search.operations.planning import forecast_search
-from winnow.search.samplers.scalarized import scalarized
+from winnow.search.samplers.memory_model import Recollection
+from winnow.search.samplers.scalarized import evenly_weighted, scalarized
+from winnow.search.samplers.suggester import Suggester
+from winnow.search.schedulers.fronts import FrontPausing, Standings
 from winnow.search.schedulers.registry import make_scheduler
 from winnow.search.settings import Settings, settings_for
 from winnow.search.study.amendments import RunChanges, amend
 from winnow.search.study.completed import completed_trials
 from winnow.search.study.ledger import Ledger
+from winnow.search.study.space_changes import History, to_run_further
 from winnow.search.study.warm_start import warm_start
 from winnow.search.winners.winner import best_within
 from winnow.spaces import catalog
@@ -87,6 +94,56 @@ def test_a_small_network_goes_on_although_larger_ones_are_more_accurate(sampler)
         assert scheduler.promoted(range(6)) == 0
 
 
+def test_few_trials_at_a_rung_leave_a_place_for_the_most_accurate_one_only():
+    """The docs state it: one in three continues, so the second place of the order counts from the sixth trial on."""
+    _, settings = problem("random", 14, "search.grace_epochs=3")
+    assert settings.reduction_factor == 3
+    scheduler = make_scheduler(settings, False)
+    for trial, (accuracy, cost) in enumerate([(0.9, 1e6), (0.8, 1e5), (0.7, 1e4), (0.6, 1e3), (0.5, 1e2), (0.4, 1e1)]):
+        scheduler.note_figures(trial, {"multiply_adds": cost})
+        assert scheduler.judge(trial, 3, accuracy) is (trial in (0, 5))
+
+
+def test_a_rung_is_trusted_only_if_all_metrics_agree_with_the_next_one():
+    objectives = "search.objectives=[validation_accuracy, {minimize: validation_loss}, {minimize: parameters}]"
+    space = catalog.load("digits", ["epochs=9", objectives, "search.grace_epochs=3"])
+    settings = settings_for(space, trials=14, sampler="forecast")
+
+    def is_trusted(losses: Sequence[float], rung: int, later: int) -> bool:
+        scheduler = make_scheduler(settings, True)
+        assert isinstance(scheduler, FrontPausing)
+        for trial, loss in enumerate(losses):
+            figures = {f"validation_loss@{rung}": trial / 10, f"validation_loss@{later}": loss, "num_parameters": 5}
+            scheduler.note_figures(trial, figures)
+            for epoch in (rung, later):
+                scheduler.record(trial, epoch, 0.5 + trial / 10)
+        return scheduler.is_trusted(rung)
+
+    assert make_scheduler(settings, True).rungs == [3]
+    assert is_trusted([0.1, 0.2, 0.3, 0.4, 0.5], 3, 9)
+    assert not is_trusted([0.5, 0.4, 0.3, 0.2, 0.1], 3, 9)
+    assert is_trusted([0.4, 0.3, 0.2, 0.1], 3, 9)  # too few trials to measure it
+
+
+def test_the_order_of_a_rung_is_computed_once_until_it_changes(monkeypatch):
+    _, settings = problem("forecast", 14)
+    calls = []
+    ranking = Settings.ranking
+    monkeypatch.setattr(Settings, "ranking", lambda self, values: (calls.append(len(values)), ranking(self, values))[1])
+    standings = Standings(settings, [1])
+    for trial in range(4):
+        standings.note(trial, {"multiply_adds": 10.0 - trial})
+    values = {0: 0.5, 1: 0.6, 2: 0.7, 3: 0.1}
+    assert standings.places(1, values) == standings.places(1, dict(values)) == {2: 0, 3: 1, 1: 2, 0: 3}
+    standings.note(0, {"multiply_adds": 10.0})  # as before
+    standings.places(1, values)
+    assert calls == [4]
+    assert standings.places(1, {**values, 3: 0.8})[3] == 0
+    standings.note(0, {"multiply_adds": 1.0})
+    assert standings.places(1, values)[0] == 1
+    assert calls == [4, 4, 4]
+
+
 def test_the_time_of_an_epoch_is_known_where_a_trial_is_judged(tmp_path, monkeypatch):
     """It is an objective, so without it the trial would be judged by the times of others."""
     space = catalog.load(
@@ -139,6 +196,50 @@ def test_each_moment_of_a_search_has_its_own_weights_and_no_dominated_trial_is_p
     assert study.trials[0].value == 0.9
 
 
+def test_earlier_runs_are_weighted_by_all_objectives_and_not_by_chance():
+    """One run ranks configs as the fixed weightings do here, the other one the other way round."""
+    space, settings = problem("tpe", 12)
+    trials = [
+        create_trial(
+            state=TrialState.PRUNED, intermediate_values={1: 0.3 + place / 20}, user_attrs={"multiply_adds": 1.5**place}
+        )
+        for place in range(12)
+    ]  # all of them are on the front, so each weighting has another order
+    for number, trial in enumerate(trials):
+        trial.number = number
+    even = evenly_weighted(trials, settings)
+    again = evenly_weighted(trials, settings.changed(seed=9))
+    assert list(map(last_value, again)) == list(map(last_value, even))
+    x = FloatDistribution(0, 1)
+    places = {each.number: place / 10 for place, each in enumerate(sorted(even, key=last_value))}
+    for trial in trials:
+        trial.params, trial.distributions = {"x": places[trial.number] / 2}, {"x": x}
+    earlier = {
+        name: [
+            create_trial(
+                state=TrialState.PRUNED, params={"x": at}, distributions={"x": x}, intermediate_values={1: sign * at}
+            )
+            for at in np.linspace(0, 1, 15)
+        ]
+        for name, sign in (("agrees", 1), ("disagrees", -1))
+    }
+    recollection, weights = Recollection(earlier), []
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    for seed in range(8):
+        suggester = Suggester(space, settings.changed(seed=seed), SHAPE, [1], 10, recollection)
+        view = suggester.readable(study)
+        sampler = suggester.sampler(12)
+        placeholder = create_trial(state=TrialState.RUNNING)
+        sampler.sample_relative(view, placeholder, {})
+        weights.append(placeholder.user_attrs["memory"]["weights"])
+    assert all(each["agrees"] > 0.2 > 0.05 > each["disagrees"] for each in weights)
+
+
+def last_value(trial: FrozenTrial) -> float:
+    return trial.intermediate_values[max(trial.intermediate_values)]
+
+
 def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     space, settings = problem()
@@ -151,6 +252,38 @@ def test_warm_start_takes_the_costs_along(tmp_path, monkeypatch):
     other = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
     with pytest.raises(InputError, match="none of its trials has a latency_ms, which is an objective of this search"):
         warm_start(str(old.path), other, study)
+
+
+@pytest.mark.parametrize(("processor", "latency"), [("fast", 4.0), ("slow", None)])
+def test_a_latency_counts_only_on_the_device_that_it_was_measured_on(tmp_path, processor, latency):
+    space = catalog.load("digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]"])
+    settings = settings_for(space, trials=4, sampler="random")
+    old = make_folder(tmp_path / "old", space, settings)
+    old.study.write_text(yaml.safe_dump({**old.read_study(), "hardware": {"processor": "fast"}}))
+    ledger = Ledger(old, space, settings, SHAPE)
+    while (assignment := ledger.ask()) is not None:
+        ledger.note_size(assignment.number, {"latency_ms": 4.0, "multiply_adds": 9, "device": "cpu"})
+        for epoch in range(1, 10):
+            if not ledger.record(assignment.number, report(assignment, epoch)):
+                break
+    ledger.close()
+    new = make_folder(tmp_path / "new", space, settings)
+    study = {**new.read_study(), "hardware": {"processor": processor}}
+    new.study.write_text(yaml.safe_dump(study))
+    new.warm_start.write_text("".join(f"{line}\n" for line in warm_start(str(old.path), space, study).lines))
+    own = create_trial(state=TrialState.RUNNING, user_attrs={"device": "cpu"})
+    warm = History(new, space).shown([])
+    assert [trial.user_attrs.get("latency_ms") for trial in warm] == [None] * 4
+    assert all(trial.user_attrs["multiply_adds"] == 9 for trial in warm)
+    for device, expected in (("cpu", latency), ("NVIDIA H200", None)):
+        own.user_attrs["device"] = device
+        *warm, _ = History(new, space).shown([own])
+        assert [trial.user_attrs.get("latency_ms") for trial in warm] == [expected] * 4
+    limited = catalog.load(
+        "digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]", "search.limits.latency_ms=3"]
+    )
+    own.user_attrs["device"] = "cpu"
+    assert len(History(new, limited).shown([own])) == (1 if latency else 5)
 
 
 def test_the_objectives_of_a_run_do_not_change(tmp_path):
@@ -180,11 +313,55 @@ def test_an_extended_search_has_one_front_of_all_its_trials(tmp_path):
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
 
 
-def test_the_plan_says_that_it_assumes_one_objective():
-    _, settings = problem()
-    assert any("assumes one objective" in note for note in forecast_search(settings).notes)
-    alone = settings_for(catalog.load("digits"), trials=14, sampler="random")
-    assert not any("one objective" in note for note in forecast_search(alone).notes)
+def test_longer_trainings_begin_with_the_front():
+    """In the order of winners: the best by the first objective, then what is farthest from it, and dominated trials last."""
+    space, settings = problem("random", 8, "epochs=12")
+    rows = [(0.9, 1e6), (0.89, 0.9e6), (0.5, 1e3), (0.88, 2e6), (0.8, 1e5)]
+    config = space.config(space.start_from_named()[0][1]).model_dump(mode="json")
+    outside = [
+        FrozenTrial(
+            number,
+            TrialState.COMPLETE,
+            value,
+            None,
+            None,
+            {},
+            {},
+            {"config": {**config, "epochs": 9}, "multiply_adds": cost},
+            {},
+            {9: value},
+            number,
+        )
+        for number, (value, cost) in enumerate(rows)
+    ]
+    order = [source for source, _ in to_run_further(space, outside, set(), settings)]
+    assert order == [f"further:{number}" for number in (0, 2, 4, 1, 3)]
+    alone = settings_for(catalog.load("digits", ["epochs=12"]), trials=8, sampler="random")
+    order = [source for source, _ in to_run_further(space, outside, set(), alone)]
+    assert order == [f"further:{number}" for number in (0, 1, 3, 4, 2)]
+
+
+def test_the_plan_knows_that_rungs_compare_by_dominance():
+    """As many trials continue as with one objective, but none by a tie: the scheduler itself is the reference."""
+    _, settings = problem("random", 40)
+    forecast = forecast_search(settings)
+    assert any("the rungs compare by dominance" in note for note in forecast.notes)
+    assert any("the whole front is retrained; how many" in note for note in forecast.notes)
+    assert not any("ties" in note for note in forecast.notes)
+    first = forecast.rungs[0].epoch
+    passed = []
+    for seed in range(12):
+        rng, scheduler = np.random.default_rng(seed), make_scheduler(settings, False)
+        num = 0
+        for trial in range(40):
+            scheduler.note_figures(trial, {"multiply_adds": float(rng.uniform(1, 9))})
+            num += scheduler.judge(trial, first, round(rng.random(), 1))
+        passed.append(num)
+    second = forecast.rungs[1]
+    assert second.low - 2 < np.mean(passed) < second.high + 2
+    alone = settings_for(catalog.load("digits", ["epochs=9"]), trials=40, sampler="random")
+    assert forecast_search(alone).rungs[1].high > second.high
+    assert not any("dominance" in note for note in forecast_search(alone).notes)
 
 
 @pytest.mark.parametrize(

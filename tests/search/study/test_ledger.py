@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from tests.helpers.ledgers import SHAPE, STEPS, make_folder, outcome, report, run_to_the_end, study_of
-from winnow.search.samplers.suggester import MAX_DRAFTS, SAMPLER_DRAFTS, Suggester
+from winnow.search.samplers.suggester import MAX_REFUSED, SAMPLER_DRAFTS, Shortage, Suggester
 from winnow.search.settings import settings_for
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.study.ledger import Ledger
@@ -224,7 +224,8 @@ def test_identical_configs_run_once(tmp_path):
     ledger = Ledger(folder, space, settings, SHAPE)
     run_to_the_end(ledger)
     assert space.size() == 2 == ledger.num_ended
-    assert ledger.exhausted
+    assert ledger.shortage is not None
+    assert ledger.shortage.every_config
     assert len(study_of(folder).trials) == 2
 
 
@@ -262,10 +263,11 @@ def test_a_sampler_that_insists_on_what_cannot_be_built_is_left_soon(tmp_path, s
         asked.append(type(sampler).__name__)
 
     monkeypatch.setattr("winnow.search.samplers.suggester.Draft", draft)
-    monkeypatch.setattr(Suggester, "_config_of", lambda self, draft: None)
+    monkeypatch.setattr(Suggester, "_config_of", lambda self, draft: "not built")
     suggester = Suggester(space, settings, SHAPE, [1])
-    assert suggester.next(optuna.create_study(), suggester.sampler(0), 0) is None
-    assert asked == ["OneSplitTpe"] * SAMPLER_DRAFTS + ["RandomSampler"] * (MAX_DRAFTS - SAMPLER_DRAFTS)
+    shortage = suggester.next(optuna.create_study(), suggester.sampler(0), 0)
+    assert shortage == Shortage(0, MAX_REFUSED, {}, expected=0, every_config=False)
+    assert asked == ["OneSplitTpe"] * SAMPLER_DRAFTS + ["RandomSampler"] * (MAX_REFUSED - SAMPLER_DRAFTS)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
