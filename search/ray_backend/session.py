@@ -87,6 +87,7 @@ def ray_session(
     try:
         _init(ray, address, resources)
     except (KeyboardInterrupt, SystemExit) as error:  # Ray's handler of SIGTERM raises SystemExit
+        _session.lock = None if address else mark_session()  # so that its folder is deleted at the next start
         _shut_down(ray)
         raise KeyboardInterrupt from error
     except (OSError, RuntimeError, ValueError) as error:  # also other versions, or a clash with a job's environment

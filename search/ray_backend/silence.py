@@ -6,6 +6,7 @@ mistaken for a hang.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,9 @@ STARTING = 300.0
 """Time that every worker has at least before its first batch, to import, read and build; in seconds."""
 NOTHING_MEASURED = 1800.0
 """The default limit before the first epoch has been measured, in seconds."""
+LONGEST_STEP, PAUSE_COUNTS_AS = 5.0, 1.0
+"""Two looks further apart than `LONGEST_STEP` seconds mean that this process stood still, as in a suspended job, whose trainings did too.
+The pause counts as `PAUSE_COUNTS_AS` seconds of silence, so that a hang is also found by a process whose steps always take that long."""
 DEFAULT = (
     f"{EPOCHS_OF_SILENCE} times the longest epoch, at least {SHORTEST_DEFAULT:.0f} s, and {NOTHING_MEASURED:.0f} s "
     "before the first epoch has ended"
@@ -76,7 +80,7 @@ class Silence:
         self.beat: bytes | None = None
         self._heartbeat = heartbeat
         self._now = now
-        self._seen = self._asked = now()
+        self._seen = self._asked = self._looked = now()
         with suppress(OSError):
             storage.delete(heartbeat)
 
@@ -89,7 +93,7 @@ class Silence:
 
     def note_report(self) -> None:
         """Note a report as a sign of life. It may be about an epoch of an earlier process, so the worker may still be starting."""
-        self._seen = self._now()
+        self._seen = self._looked = self._now()
 
     def allowed(self, limit: float) -> float:
         """Return the seconds for which this training may be silent now: the limit, or more while its worker starts.
@@ -113,7 +117,7 @@ class Silence:
         if not self.is_silent(allowed, seconds_between_looks(limit)):
             return None
         write_beat(self._heartbeat, self.beat or b"")
-        return hung(self._now() - self._seen, allowed, limit)
+        return hung(self.seconds(math.inf), allowed, limit)
 
     def is_silent(self, allowed: float, interval: float) -> bool:
         """Return whether the last sign of life is longer ago than allowed. That is decided by a fresh look.
@@ -125,12 +129,15 @@ class Silence:
         return self.seconds(interval) > allowed and self.seconds(0.0) > allowed
 
     def seconds(self, interval: float) -> float:
-        """Return the seconds since the last sign of life.
+        """Return the seconds since the last sign of life, without those in which this process was suspended.
 
         Args:
             interval: Minimum number of seconds between two reads of the heartbeat.
         """
         now = self._now()
+        pause, self._looked = now - self._looked, now
+        if pause > LONGEST_STEP:
+            self._seen += pause - PAUSE_COUNTS_AS
         if now - max(self._seen, self._asked) > interval:
             self._asked = now
             beat = self.last_beat()

@@ -131,6 +131,23 @@ def sweep_unused(
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep_unmarked(folders: Iterable[Path], lock_name: str) -> None:
+    """Delete those of some folders whose processes were killed before they made their lock files, if no other program makes such folders.
+
+    Folders that are less than ten minutes old stay: another container may be making one, and its processes are not visible here.
+
+    Args:
+        folders: The folders, whose names end in `_` and the id of the process.
+        lock_name: Name of the lock file. Folders that hold one stay.
+    """
+    for folder in folders:
+        process_id = folder.name.rpartition("_")[2]
+        if folder.is_symlink() or (folder / lock_name).exists() or not process_id.isdecimal():
+            continue
+        if not is_alive(int(process_id)) and is_old(folder):
+            remove(folder)
+
+
 def sweep_temporary() -> None:
     """Delete the temporary folders, of any purpose, of this user's processes that have ended."""
     folders = entries(Path(tempfile.gettempdir()))

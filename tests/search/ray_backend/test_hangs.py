@@ -83,6 +83,32 @@ def test_a_long_epoch_is_no_silence(tmp_path):
     assert search.ended == {"timed_out": 1}
 
 
+@pytest.mark.parametrize("seconds", [6, 1000])
+def test_a_suspended_job_is_no_silence(tmp_path, seconds):
+    """`scontrol suspend`, `docker pause`, Ctrl-Z: the driver and the workers stand still, and go on together."""
+    search = Search(tmp_path, trial_timeout=5)
+    search.beat(1)
+    search.wait(3)
+    for pause in range(3):
+        search.seconds += seconds
+        search.watch.check()
+        assert not search.killed
+        search.beat(2 + pause)
+        search.wait(3)
+    search.seconds += seconds
+    search.wait(8)
+    assert search.ended == {"timed_out": 1}
+
+
+def test_a_hang_is_found_by_a_driver_whose_steps_are_long(tmp_path):
+    search = Search(tmp_path, trial_timeout=5)
+    search.beat(1)
+    for _ in range(9):
+        search.seconds += 60
+        search.watch.check()
+    assert search.ended == {"timed_out": 1}
+
+
 def test_a_sign_after_the_last_look_counts(tmp_path):
     search = Search(tmp_path, trial_timeout=60)
     search.beat(1)
