@@ -76,8 +76,9 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         click.echo(f"winnow: {_too_long(error)}", err=True)
         return BAD_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("winnow: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        way_on = f"; {printable(str(error))}" if str(error) else ""
+        click.echo(f"winnow: interrupted{way_on}", err=True)
         return INTERRUPTED
 
 

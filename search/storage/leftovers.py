@@ -53,8 +53,13 @@ def sweep_folder(folder: Path) -> None:
         folder: The folder, which need not exist. The folders in it are not searched.
     """
     for entry in entries(folder):
-        if any(kind.fullmatch(entry.name) for kind in (OF_WORKER, OF_HEARTBEAT, PROBE)) or is_abandoned(entry):
+        if is_left_by_worker(entry.name) or is_abandoned(entry):
             remove(entry)
+
+
+def is_left_by_worker(name: str) -> bool:
+    """Return whether a file in a folder of checkpoints or predictions has a name that it has only while a worker lives."""
+    return any(kind.fullmatch(name) for kind in (OF_WORKER, OF_HEARTBEAT, PROBE))
 
 
 def sweep_heartbeats(folder: Path) -> None:

@@ -17,6 +17,7 @@ from tests.helpers.ledgers import RECORDED_DATA
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports.durable import LOCK, sweep_parts
 from winnow.search.operations.training import TrainingJob, fit_and_test
+from winnow.search.storage import remote as storage
 from winnow.search.storage.leftovers import new_probe, sweep_temporary, temporary_folder
 from winnow.search.storage.remote import check_usable
 from winnow.search.storage.run_folder import RunFolder, answers_name, create, write_text
@@ -77,6 +78,19 @@ def test_half_written_folders_of_a_run_go(tmp_path, dead_process):
     with FileLock(running / LOCK), folder.locked():  # an export of another container or machine
         assert (killed.exists(), running.is_dir(), linked.is_symlink()) == (False, True, False)
     assert theirs.is_dir()
+
+
+def test_half_written_files_in_another_storage_go(tmp_path):
+    """As at `hdfs://`, where a file has a temporary name until it is whole."""
+    folder = create(tmp_path, "r", "r", {**STUDY, "storage": f"memory://{tmp_path.name}/r"})
+    left = ("checkpoints/.trial-00003.pt.1a2b3c4d", "checkpoints/.trial-00003.beat", "predictions/.t3-s77.npz.1a2b3c4d")
+    kept = ("checkpoints/trial-00003.pt", "predictions/t3-s77.npz", "predictions/.mine")
+    for name in (*left, *kept):
+        storage.write(storage.join(folder.shared, name), b"whole")
+    with folder.locked():
+        for part in ("checkpoints", "predictions"):
+            names = {name for name in map(Path, kept) if name.parent.name == part}
+            assert set(storage.names(storage.join(folder.shared, part))) == {name.name for name in names}
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])

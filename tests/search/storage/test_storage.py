@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
@@ -14,6 +15,8 @@ from tests.conftest import REPOSITORY
 from winnow.reports import durable
 from winnow.search.storage import remote as storage
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+from winnow.search.training.errors import StorageFailed, storage_errors
+from winnow.search.training.heartbeat import beating
 from winnow.spaces.errors import InputError
 
 # An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names; where SEALED
@@ -30,7 +33,22 @@ class Shelf(DirFileSystem):
     def open(self, path, mode="rb", **options):
         if "w" in mode and "SEALED" in os.environ:
             raise PermissionError(13, "Permission denied", path)
+        self._answer()
         return super().open(path, mode, **options)
+    def rm_file(self, path):
+        self._answer()
+        return super().rm_file(path)
+    def find(self, *args, **options):
+        self._answer()
+        return super().find(*args, **options)
+    def info(self, path, **options):
+        self._answer()
+        return super().info(path, **options)
+    def _answer(self):
+        if "GONE" in os.environ:
+            raise ShelfError("no answer from s3://anna:s3cr3t@host/runs\\nmore")
+class ShelfError(Exception):
+    pass
     @classmethod
     def _strip_protocol(cls, path):
         return path.removeprefix("shelf://").rstrip("/")
@@ -128,6 +146,24 @@ def test_other_processes_share_an_fsspec_storage(tmp_path):
             check=True,
         )
     assert [path.name for path in shelf.rglob("*") if path.is_file()] == ["t.pt"]
+
+
+def test_the_own_errors_of_an_fsspec_package_are_errors_of_the_storage(tmp_path, monkeypatch):
+    """As those of paramiko, azure and gcsfs, which are no OSError. Else a storage that fails for a moment fails trials for good."""
+    monkeypatch.setenv("SHELF", str(tmp_path))
+    monkeypatch.setenv("GONE", "yes")
+    module: dict[str, type] = {}
+    exec(SHELF, module)
+    fsspec.register_implementation("shelf", module["Shelf"], clobber=True)
+    for used in (storage.read, lambda uri: storage.write(uri, b"x"), storage.delete, storage.names, storage.size):
+        with pytest.raises(OSError, match=r"^ShelfError: no answer from s3://\*\*\*@host/runs$"):
+            used("shelf://runs/r/t.pt")
+    with pytest.raises(StorageFailed, match="ShelfError: no answer"), storage_errors("shelf://runs"):
+        storage.read("shelf://runs/r/t.pt")
+    with beating("shelf://runs/r/t.beat"):
+        pass
+    with pytest.raises(InputError, match=r"cannot write and read there \(ShelfError: no answer"):
+        storage.check_usable("shelf://runs")
 
 
 @pytest.mark.parametrize("given", ["nonsense://bucket/runs", "sftp://host/runs"])
