@@ -77,7 +77,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         click.echo(f"winnow: {_too_long(error)}", err=True)
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort) as error:
-        way_on = f"; {printable(str(error))}" if str(error) else ""
+        way_on = str(error.__cause__ or "")  # click raises an Abort from the KeyboardInterrupt
+        way_on = f"; {printable(way_on)}" if way_on else ""
         click.echo(f"winnow: interrupted{way_on}", err=True)
         return INTERRUPTED
 

@@ -224,8 +224,11 @@ def export(
     check_run(opened, trust_code)
     opened.read_study()  # report a damaged run before torch is imported
     from winnow.search.operations.trust import check_export_code
+    from winnow.search.operations.winner_check import check_winners_build
     from winnow.search.winners.exporting import export as write
     from winnow.search.winners.winner import best_within
+
+    check_winners_build(opened)
 
     rank = (winner or 1) if max_parameters is None else best_within(opened, max_parameters)
     folder = write(opened, rank, output, weights_only, ensemble)

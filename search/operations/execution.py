@@ -109,9 +109,11 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     """
 
     def measure(device: str, cpus: float, kind: str = "") -> Packing:
+        from winnow.search.ray_backend.end_with_ray import ending_with_ray
         from winnow.search.ray_backend.measure_packing import measure_packing
 
-        return measure_packing(ray, space, data, device, cpus, seed, say, kind)
+        with ending_with_ray("Nothing is lost. Start the command again."):
+            return measure_packing(ray, space, data, device, cpus, seed, say, kind)
 
     return measure
 

@@ -8,27 +8,18 @@ object store stores an object in one step; elsewhere the file gets a temporary n
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 from winnow.reports.durable import make_folder, sync_folder, write_whole
+from winnow.reports.masking import masked, without_secrets
 from winnow.search.storage.leftovers import is_left_by_worker, new_probe, sweep_new_runs
 from winnow.spaces.errors import InputError
 
-OPTION = re.compile(r"(?<=[?&#;])([^=&#;]*)=([^&#;]*)")
-SECRET_NAME = re.compile(
-    r"key|secret|token|passw|passphrase|pwd|credential|signature|jwt|bearer|authorization|(?:^|[_-])(?:pass|auth|sig|sas)$",
-    re.IGNORECASE,
-)
-PASSWORD = re.compile(r"(?!\[)[^/?#@]*(?::|%3a)(?!\d+[/?#])[^@]*@", re.IGNORECASE)
-"""`name:password@` before a host. A password may hold a slash, as many keys of S3 do; the port of a host, and an address in brackets, are none."""
-URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>()]+")
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 
 
@@ -226,32 +217,6 @@ def check_no_secret(option: str, uri: str, where: str) -> None:
             f"{option} {shown}: a password or key in the URI would be written into {where}; put it into environment variables, "
             "such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or into the configuration file of the storage"
         )
-
-
-def without_secrets(uri: str) -> str:
-    """Return the URI with *** for `name:password` before the host, and for the values of options named like a secret."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    user = PASSWORD.match(rest)
-    # A name alone is not secret in abfs://container@account and hdfs://user@host, but for a web server it may be a token.
-    if user is None and scheme.lower() in ("http", "https"):
-        user = re.match(r"[^/?#@]+@", rest)
-    if user is not None:
-        rest = f"***@{rest[user.end() :]}"
-    return f"{scheme}://{OPTION.sub(_without_secret, rest)}"
-
-
-def _without_secret(option: re.Match[str]) -> str:
-    """Replace the value of an option that is named like a secret, or that is a URI which holds one."""
-    name, value = map(unquote, option.groups())
-    is_secret = SECRET_NAME.search(name) is not None or without_secrets(value) != value
-    return f"{option[1]}=***" if is_secret else option[0]
-
-
-def masked(text: str) -> str:
-    """Return a text, such as an error of a library, with the secrets of each URI in it replaced as in `without_secrets`."""
-    return URI.sub(lambda uri: without_secrets(uri[0]), text)
 
 
 def _write_local(path: Path, content: bytes | memoryview) -> None:

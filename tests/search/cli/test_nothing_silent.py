@@ -69,7 +69,7 @@ def test_an_interruption_outside_of_the_trials_prints_the_way_on(run, monkeypatc
     monkeypatch.setattr(searching, "resume", interrupt)
     done = winnow("resume", "mine")
     way_on = "winnow: interrupted; nothing is lost; continue with: winnow resume runs/mine\n"
-    assert (done.returncode, done.stderr) == (130, way_on)
+    assert (done.returncode, done.stderr.lstrip()) == (130, way_on)
 
 
 def test_the_way_on_is_printed_also_if_no_report_can_be_written(run, monkeypatch, winnow):  # noqa: F811

@@ -13,6 +13,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from winnow.reports import durable
+from winnow.reports.masking import without_secrets
 from winnow.search.storage import remote as storage
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 from winnow.search.training.errors import StorageFailed, storage_errors
@@ -190,6 +191,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         ("s3://bucket?secret_key=s3cr3t", "s3://bucket?secret_key=***"),
         ("s3://AKIA:s3cr3t/with+slash@bucket/runs@2", "s3://***@bucket/runs@2"),
         ("s3://AKIA%3As3cr3t@bucket/runs", "s3://***@bucket/runs"),
+        ("s3://AKIA:123/s3cr3t@bucket/runs", "s3://***@bucket/runs"),  # 123 is no port
+        ("hdfs://anna:1234567/s3cr3t@host/runs", "hdfs://***@host/runs"),
         ("s3://bucket/runs?pwd=s3cr3t", "s3://bucket/runs?pwd=***"),
         ("sftp://host/runs?passphrase=s3cr3t&port=22", "sftp://host/runs?passphrase=***&port=22"),
         ("smb://host/runs?pass=s3cr3t", "smb://host/runs?pass=***"),
@@ -230,4 +233,4 @@ def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri, shown):
     ],
 )
 def test_a_place_without_secrets_is_left_alone(place):
-    assert storage.without_secrets(place) == place
+    assert without_secrets(place) == place
