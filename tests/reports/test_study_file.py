@@ -176,7 +176,9 @@ def test_secrets_that_an_earlier_version_recorded_reach_no_report(tmp_path: Path
     uri, shown = "s3://AKIA:123/s3cr3t@bucket/runs", "s3://***@bucket/runs"
     study = yaml.safe_load((path / "study.yaml").read_text())
     study |= {"storage": f"{uri}/a", "command": f"winnow run digits --storage {uri} --trials 3"}
-    study["amendments"] = [{"time": study["created"], "command": f"winnow resume a --set data.path={uri}"}]
+    before = {"settings": study["settings"], "space": study["space"]}
+    command = f"winnow resume a --set data.path={uri}"
+    study["amendments"] = [{"time": study["created"], "command": command, "before": before}]
     (path / "study.yaml").write_text(yaml.safe_dump(study))
     report = reports.write(path)
     tables = list(report.parent.glob("*.parquet"))
