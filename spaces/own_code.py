@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from winnow.spaces.errors import InputError, ModelRefused, printable
 from winnow.spaces.own_sources import search_working_directory
+from winnow.spaces.schema.fields import IMPORT_PATH
 
 if TYPE_CHECKING:
     from winnow.spaces.schema import Config, OwnPart
@@ -50,8 +51,13 @@ def load(what: str, name: str) -> Callable[..., Any]:
         The function.
 
     Raises:
-        InputError: The module cannot be imported, or has no such function, or the function is one of `torch.hub` under another name.
+        InputError: The name is no import path, the module cannot be imported, or has no such function, or the function is one of
+            `torch.hub` or of the standard library under another name.
     """
+    if not re.fullmatch(IMPORT_PATH, name):
+        raise InputError(
+            f"{what} {printable(name)}: must be an import path, package.module:function, in ASCII characters"
+        )
     module_name, _, function_name = name.partition(":")
     search_working_directory()
     try:
@@ -69,7 +75,24 @@ def load(what: str, name: str) -> Callable[..., Any]:
         raise InputError(f"{what} {name}: module {module_name} has no function {function_name}{hint}")
     if NEVER.fullmatch(str(getattr(function, "__module__", None))):
         raise InputError(f"{what} {name}: is {function.__module__}:{function.__name__}, {NEVER_REASON}")
+    if other := _of_the_standard_library(function, module_name):
+        raise InputError(
+            f"{what} {name}: is {other}, which {module_name} only imports; name it as {other}, so that you are asked whether it may run"
+        )
     return function
+
+
+def _of_the_standard_library(function: Callable[..., Any], module_name: str) -> str | None:
+    """Return the own import path of a function such as `subprocess.run` that another module imports; None for any other function.
+
+    Your own module is trusted, and its `from subprocess import run` would let a received file run any command.
+    """
+    if not (inspect.isroutine(function) or inspect.isclass(function)):
+        return None  # the class of an object, such as `functools.partial`, says nothing about what it calls
+    top = str(getattr(function, "__module__", None)).partition(".")[0]
+    if top not in sys.stdlib_module_names or module_name.partition(".")[0] in sys.stdlib_module_names:
+        return None
+    return f"{function.__module__}:{function.__name__}"
 
 
 def call(what: str, name: str, arguments: Mapping[str, Any]) -> Any:

@@ -11,6 +11,8 @@ The upper bounds in pyproject.toml are the versions for which these passed. Afte
 | `ConsolePopen`, with which Ray starts its servers | ray_backend/held_signals.py | here |
 | `PlacementGroupResourceManager` of Tune's controller, and how it keeps its groups | ray_backend/late_nodes.py | here |
 | `choose_trial_to_run` may return None | ray_backend/tune.py | here |
+| pending trials and live actors of Tune's controller, and its wrapper | ray_backend/hangs.py | search/ray_backend/test_hangs.py |
+| `TUNE_FUNCTION_THREAD_TIMEOUT_S` | ray_backend/session.py | search/ray_backend/test_hangs.py |
 | `RayActorManager._actor_task_failed` | ray_backend/worker_errors.py | search/ray_backend/test_worker_errors.py |
 | `Trial.pickled_error_file` | ray_backend/tune.py | here |
 | `canonicalize_bootstrap_address` | ray_backend/cluster.py | here |

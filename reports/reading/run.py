@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import yaml
 
+from winnow.reports.masking import masked
 from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.json_lines import read_lines
 from winnow.reports.reading.study_file import check_study
@@ -54,12 +55,22 @@ def read_records(path: Path) -> RunRecords:
     retrains, retrain_notes = read_retrained(path)
     return RunRecords(
         path=path,
-        study=study | _earlier_tests(path, retrains),
+        study=study | _without_secrets(study) | _earlier_tests(path, retrains),
         notes=(*journal_notes, *epoch_notes, *retrain_notes),
         study_trials=trials,
         epoch_lines=first_of_each(epochs, tuple(EPOCH_KEYS)),
         retrain_lines=first_of_each(retrains, RETRAINING),
     )
+
+
+def _without_secrets(study: Row) -> Row:
+    """Return the entries of a study.yaml that may name URIs, without the secrets that versions before 0.2 recorded there."""
+
+    def of(record: Row) -> Row:
+        return {key: masked(record[key]) for key in ("storage", "command") if isinstance(record.get(key), str)}
+
+    amendments = [amendment | of(amendment) for amendment in study.get("amendments") or []]
+    return of(study) | ({"amendments": amendments} if amendments else {})
 
 
 def _earlier_tests(path: Path, retrains: Sequence[Row]) -> Row:

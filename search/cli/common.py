@@ -57,10 +57,11 @@ def load_space(name: str, overrides: tuple[str, ...]) -> Space:
         InputError: No such space, or the space or an override is not valid.
     """
     from winnow.spaces import catalog
+    from winnow.spaces.errors import printable
 
     space = catalog.load(name, overrides)
     for note in space.notes:
-        click.echo(f"note: {note}", err=True)
+        click.echo(f"note: {printable(note)}", err=True)
     return space
 
 

@@ -76,8 +76,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         click.echo(f"winnow: {_too_long(error)}", err=True)
         return BAD_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("winnow: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        way_on = str(error.__cause__ or "")  # click raises an Abort from the KeyboardInterrupt
+        way_on = f"; {printable(way_on)}" if way_on else ""
+        click.echo(f"winnow: interrupted{way_on}", err=True)
         return INTERRUPTED
 
 

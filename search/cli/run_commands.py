@@ -126,7 +126,7 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
     if as_csv:
         from pyarrow import csv
 
-        csv.write_csv(table, sys.stdout.buffer)
+        csv.write_csv(_visible(table) if sys.stdout.isatty() else table, sys.stdout.buffer)
     elif as_json:
         for batch in table.to_batches(max_chunksize=10_000):
             click.echo("\n".join(json.dumps(row, default=str) for row in batch.to_pylist()))
@@ -136,6 +136,21 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
             note = f"winnow: these are the first {MAX_PRINTED_ROWS:,} of {table.num_rows:,} rows; --csv or --json writes all of them"
             click.echo(note, err=True)
     return DONE
+
+
+def _visible(table: Any) -> Any:
+    """Replace what a terminal would execute in the names and the texts of an Arrow table. Files and pipes get the texts themselves."""
+    import pyarrow as pa
+
+    from winnow.reports.visible import visible
+
+    def shown(column: Any) -> Any:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            return column
+        return pa.array([text if text is None else visible(text) for text in column.to_pylist()], pa.string())
+
+    return pa.table([shown(column) for column in table.columns], [visible(name) for name in table.column_names])
 
 
 def _print_rows(columns: list[str], rows: list[dict[str, Any]]) -> None:
@@ -209,8 +224,11 @@ def export(
     check_run(opened, trust_code)
     opened.read_study()  # report a damaged run before torch is imported
     from winnow.search.operations.trust import check_export_code
+    from winnow.search.operations.winner_check import check_winners_build
     from winnow.search.winners.exporting import export as write
     from winnow.search.winners.winner import best_within
+
+    check_winners_build(opened)
 
     rank = (winner or 1) if max_parameters is None else best_within(opened, max_parameters)
     folder = write(opened, rank, output, weights_only, ensemble)

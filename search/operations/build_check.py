@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ def check_own_parts(
     num_classes: int,
     trial_timeout: float | None = None,
     say: Callable[[str], None] | None = None,
+    kinds: Collection[str] | None = None,
 ) -> Tried:
     """Build and run each custom part of some configs once, all in one new process. Equal parts are tested only once.
 
@@ -50,6 +51,7 @@ def check_own_parts(
         num_classes: Number of classes, which is the number of logits.
         trial_timeout: Seconds that each part may take. A part always has `STARTING` seconds, as in a worker. Default: `STARTING`.
         say: Receives one message about each part that takes longer than `PATIENCE` seconds. Default: there is no message.
+        kinds: Kinds of the parts that are tested, such as `model`. Default: all.
 
     Returns:
         The number of models, their refusals, and notes for the user.
@@ -60,6 +62,8 @@ def check_own_parts(
     tries = {}
     for config in configs:
         for index, (what, part) in enumerate(own_parts(config)):
+            if kinds is not None and what not in kinds:
+                continue
             model = config.model if what in ("initialization", "train") else None
             tries[repr((what, part, model))] = (what, part.name, config, index)
     if not tries:

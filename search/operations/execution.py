@@ -109,9 +109,11 @@ def packing_of(ray: Any, space: Space, data: ImageData, seed: int, say: Callable
     """
 
     def measure(device: str, cpus: float, kind: str = "") -> Packing:
+        from winnow.search.ray_backend.end_with_ray import ending_with_ray
         from winnow.search.ray_backend.measure_packing import measure_packing
 
-        return measure_packing(ray, space, data, device, cpus, seed, say, kind)
+        with ending_with_ray("Nothing is lost. Start the command again."):
+            return measure_packing(ray, space, data, device, cpus, seed, say, kind)
 
     return measure
 
@@ -168,17 +170,37 @@ def storage_errors(folder: RunFolder, verb: str = "resume") -> Iterator[None]:
         verb: Name of that command. Default: `resume`.
 
     Raises:
-        InputError: Reading or writing failed, or the run folder was deleted. What was written before is kept.
+        InputError: Reading or writing failed, or the run folder was deleted, also if a signal then interrupts the command. Otherwise what
+            was written before is kept.
     """
     try:
         yield
         _check_not_deleted(folder)
+    except KeyboardInterrupt:
+        _check_not_deleted(folder)
+        raise
     except OSError as error:
         _check_not_deleted(folder)
         raise InputError(
             f"{folder.path}: cannot write or read ({error.strerror or error}). Everything recorded so far is kept; "
             f"free some space or repair the folder, then: {folder.command(verb)}"
         ) from error
+
+
+@contextmanager
+def interrupted(folder: RunFolder) -> Iterator[None]:
+    """Name the command that continues the search of a run if a signal interrupts what happens before or after the trials.
+
+    Args:
+        folder: The run.
+
+    Raises:
+        KeyboardInterrupt: A signal arrived; the message names the command.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"nothing is lost; continue with: {folder.command('resume')}") from error
 
 
 def _check_not_deleted(folder: RunFolder) -> None:

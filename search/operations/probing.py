@@ -73,6 +73,7 @@ def _probe(
     say: Callable[[str], None],
 ) -> Estimate:
     """Train random configs and the largest one in real workers, as many at once as the search would run."""
+    from winnow.search.ray_backend.end_with_ray import ending_with_ray
     from winnow.search.ray_backend.session import ray_session
     from winnow.search.ray_backend.tasks import Hangs, run_tasks
     from winnow.search.resources.inventory import allocated_cpus
@@ -102,7 +103,7 @@ def _probe(
                 for heartbeat, config in probes.items()
             )
             tasks = run_tasks(ray, _probe_one, jobs, plan.per_trial, hangs=hangs, say=say, name=_name)
-            with closing(tasks) as results:
+            with ending_with_ray("Plan again."), closing(tasks) as results:
                 ended = [_measured(probes[heartbeat], result) for heartbeat, result in results]
             measured[name] = [result for result in ended if result is not None]
     probed = [*measured["largest"], *measured["sampled"]]

@@ -80,6 +80,8 @@ def bench_recipes(
         InputError: An argument, a recipe or its images cannot be used, which is raised before the first training; or a file cannot be
             written or read.
     """
+    from winnow.search.ray_backend.end_with_ray import ending_with_ray
+
     execution.devices.check_one_gpu("winnow bench-recipes")
     execution, view = execution.connected(), execution.view
     recipes = {name: catalog.load(name, overrides) for name in choose(patterns)}
@@ -96,7 +98,8 @@ def bench_recipes(
         spaces, images = list(recipes.values()), list(data.values())
         with execution.workers(spaces, len(todo), images, str(output.resolve())) as (ray, plan, stored):
             view.message(f"{len(todo)} trainings, {plan.explanation}; each writes its epochs into {output}/")
-            with _written_to(output):
+            advice = "Finished trainings are kept: start the command again."
+            with _written_to(output), ending_with_ray(advice):
                 return _run(ray, todo, dict(zip(data, stored, strict=True)), plan, output, view.message)
 
 
@@ -155,7 +158,7 @@ def _heartbeat(folder: Path) -> str:
 def _written_to(output: Path) -> Iterator[None]:
     """Convert an error of the disk with the folder of the trainings to an InputError that says how to continue."""
     try:
-        with storage_errors(str(output)):
+        with storage_errors(str(output), may_be_missing=False):
             yield
     except StorageFailed as error:
         raise InputError(

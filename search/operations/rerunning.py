@@ -24,6 +24,7 @@ from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.trials import Assignment
 from winnow.spaces.epoch_figures import EPOCH_FIGURES
 from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 if TYPE_CHECKING:
     from winnow.reports.reading.journal import Trial
@@ -139,6 +140,7 @@ def _train_again(
     ranks: int,
 ) -> Iterator[Row]:
     from winnow.search.data.source import Source
+    from winnow.search.operations.build_check import check_own_parts
     from winnow.search.operations.checks import load_recorded
     from winnow.search.operations.execution import DATA_DIR
     from winnow.search.ray_backend.shared_data import Job
@@ -148,6 +150,10 @@ def _train_again(
     data = load_recorded(folder, study, space_of(folder), source or Source(Path(study.get("data_dir", DATA_DIR))))
     seed = study["settings"]["seed"]
     attrs = trial.user_attrs
+    config = Config.model_validate(attrs["config"])
+    check_own_parts(
+        [config], data.image_shape, data.num_classes, study["settings"].get("trial_timeout")
+    )  # one may end its process
     assignment = Assignment(
         number=trial.number,
         seed=int(recorded[0]["seed"]),

@@ -17,7 +17,14 @@ from winnow.reports.text import next_step
 from winnow.reports.text.wording import NO_BASELINE, largest_class_beside_accuracy
 from winnow.search.data.source import Source, describe_data, load_data
 from winnow.search.operations.checks import check_space, load_recorded
-from winnow.search.operations.execution import Execution, job_of, packing_of, recorded_gpus, storage_errors
+from winnow.search.operations.execution import (
+    Execution,
+    interrupted,
+    job_of,
+    packing_of,
+    recorded_gpus,
+    storage_errors,
+)
 from winnow.search.operations.trust import own_code_hashes, remember_code
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.settings import Settings, parse_duration
@@ -190,7 +197,11 @@ def _run(
     from winnow.search.study.ledger import Ledger
 
     view = execution.view
-    with storage_errors(folder), following(execution.log, folder, space, view.message) as tell_trackers:
+    with (
+        storage_errors(folder),
+        interrupted(folder),
+        following(execution.log, folder, space, view.message) as tell_trackers,
+    ):
 
         def listen(event: Event) -> None:
             view.on_event(event)

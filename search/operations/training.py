@@ -127,7 +127,9 @@ def train_recipe(
     if output:
         from winnow.reports import write_training
 
-        say(f"weights, curves and figures: {output}\nreport: {write_training(output)}")
+        with _written_to(output), storage_errors(str(output), may_be_missing=False):
+            report = write_training(output)
+        say(f"weights, curves and figures: {output}\nreport: {report}")
     return final
 
 
@@ -157,7 +159,7 @@ def fit_and_test(
     """
 
     def writing() -> AbstractContextManager[None]:
-        return storage_errors(str(output)) if output else nullcontext()
+        return storage_errors(str(output), may_be_missing=False) if output else nullcontext()
 
     config, seed = training.config, training.seed
     on_device = DeviceData.build(data, config.data, device, seed, training.use)

@@ -23,6 +23,7 @@ from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.own_code import NEVER, NEVER_REASON
 from winnow.spaces.own_sources import imported_sources, source_of, spec_of
 from winnow.spaces.schema.fields import IMPORT_PATH
+from winnow.spaces.schema.own import kind_of
 from winnow.spaces.space import Space
 
 
@@ -83,8 +84,8 @@ def check_export_code(folder: Path, trusted: bool) -> None:
 
 
 def import_paths(tree: Any) -> set[str]:
-    """Find every `package.module:function` in a tree of mappings and lists."""
-    return {text for text in _texts(tree) if re.match(IMPORT_PATH, text)}
+    """Find every `package.module:function` in a tree of mappings and lists, and every name that the schema takes for one."""
+    return {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
 
 
 def own_code_hashes(tree: Any) -> dict[str, str]:
@@ -115,6 +116,16 @@ def _texts(tree: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
+def _own_names(tree: Any) -> Iterator[str]:
+    if isinstance(tree, dict):
+        name = tree.get("name")
+        if isinstance(name, str) and kind_of(tree) == "own":
+            yield name
+    if isinstance(tree, dict | list):
+        for value in tree.values() if isinstance(tree, dict) else tree:
+            yield from _own_names(value)
+
+
 def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, brings_code: bool) -> None:
     for path in sorted(paths):
         if NEVER.fullmatch(path):
@@ -126,7 +137,7 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
                 f"{source}: names {path}, which lies in this folder itself ({file}): code that comes with a run or an export is "
                 "never run from there; read it, and put it into your working directory"
             )
-        is_own = folder is None or (file is not None and _is_own(file) and not inside)
+        is_own = folder is None or (not inside and _is_own(path, folder))
         if not (trusted or is_own or (brings_code and folder is not None and is_remembered(folder, path))):
             raise UntrustedCode(f"{source}: names {path}, so it runs code that is not in your working directory")
     if trusted and brings_code and folder is not None:
@@ -154,8 +165,19 @@ def _file_of(path: str) -> Path | None:
     return Path(spec.origin).resolve() if spec.origin and spec.has_location else None
 
 
-def _is_own(file: Path) -> bool:
+def _is_own(path: str, folder: Path) -> bool:
+    """Return whether an import path that a folder names belongs to a file or a package of the user's own.
+
+    A received folder in the working directory can be imported too: as a package without an `__init__.py`, or with one of its own.
+    """
+    spec = spec_of(path.partition(":")[0].partition(".")[0])
+    if spec is None or not spec.has_location or spec.origin is None:  # no file, as a folder without an `__init__.py`
+        return False
+    file = Path(spec.origin).resolve()
     if "site-packages" in file.parts:  # the environment may be in the working directory
         return False
+    if spec.submodule_search_locations and folder.is_relative_to(file.parent):
+        return False
+    where = file.parent.parent if spec.submodule_search_locations else file.parent
     own = [os.getcwd(), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return any(file.is_relative_to(Path(folder).resolve()) for folder in own)
+    return any(where == Path(entry).resolve() for entry in own)

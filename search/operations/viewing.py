@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from winnow import reports
-from winnow.search.storage.remote import is_uri, join, without_secrets
+from winnow.reports.masking import without_secrets
+from winnow.search.storage.remote import is_uri, join
 from winnow.search.storage.run_folder import open_run, prints_name, retraining_prints_name
 from winnow.spaces.errors import InputError
 

@@ -1,4 +1,7 @@
-"""Detects trials that hang, which are those without a heartbeat. They end as `timed_out`, and their workers are killed and replaced."""
+"""Detects trials that hang, which are those without a heartbeat. They end as `timed_out`, and their workers are killed and replaced.
+
+A worker may also stop before its first trial or between two trials. It is killed too, and its trial starts in another one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from winnow.search.ray_backend.not_pickled import NotPickled
-from winnow.search.ray_backend.silence import Silence, limit
+from winnow.search.ray_backend.silence import STARTING, Silence, Stopwatch, limit
 from winnow.search.storage import remote as storage
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
@@ -38,13 +41,16 @@ class HangWatch(NotPickled, tune.Callback):
         say: Callable[[str], None],
         now: Callable[[], float] = time.monotonic,
         kill: Callable[[Trial], None] | None = None,
+        kill_actor: Callable[[Any], None] = ray.kill,
     ) -> None:
         self.given_up: set[str] = set()
         self._ledger = ledger
         self._checkpoints = checkpoints
         self._say = say
         self._now = now
-        self._kill = kill or _kill_worker
+        self._kill = kill or self._kill_worker
+        self._kill_actor = kill_actor
+        self._starting: dict[str, tuple[Trial, Any, Stopwatch]] = {}
         self._running: dict[str, tuple[Trial, Silence]] = {}
         self._longest_epoch: float | None = None
         self._interval = seconds_between(checkpoints)
@@ -64,7 +70,25 @@ class HangWatch(NotPickled, tune.Callback):
             trial: The trial.
             **info: Further arguments of Tune; not used.
         """
+        self._starting.pop(trial.trial_id, None)
         self._running[trial.trial_id] = trial, Silence(self._heartbeat(trial), self._now)
+
+    def note_starting(self, controller: Any) -> None:
+        """Note the trials whose workers have their resources but are not ready. Must be called in each step of Tune's loop.
+
+        Such a worker is a new process, or one that is still busy with the end of its last trial.
+
+        Args:
+            controller: Tune's controller (Ray 2.60).
+        """
+        before, self._starting = self._starting, {}
+        actors = controller._actor_manager._live_actors_to_ray_actors_resources
+        for trial in controller._pending_trials:
+            actor, _ = actors.get(controller._trial_to_actor.get(trial), (None, None))
+            if actor is not None:
+                known = before.get(trial.trial_id)
+                watch = known[2] if known is not None and known[1] is actor else Stopwatch(self._now)
+                self._starting[trial.trial_id] = trial, actor, watch
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -109,7 +133,7 @@ class HangWatch(NotPickled, tune.Callback):
         self._running.pop(trial.trial_id, None)
 
     def check(self) -> None:
-        """End the trials that hang. Must be called in each step of Tune's loop.
+        """End the trials that hang, and kill the workers that do not become ready. Must be called in each step of Tune's loop.
 
         Raises:
             OSError: The end of a trial, or a sign of life in its place, cannot be written.
@@ -119,6 +143,15 @@ class HangWatch(NotPickled, tune.Callback):
                 self._end(trial, message)
             elif self._ledger.winding_down and silence.is_silent(self._patience, self._interval):
                 self._give_up(trial)
+        allowed = max(self.timeout, STARTING)
+        for trial, actor, watch in self._starting.values():
+            if watch.seconds() > allowed:
+                watch.restart()
+                self._say(
+                    f"trial {_number(trial)}: its worker was not ready for {allowed:.0f} s and was killed; it had stopped, or did not "
+                    "end its last trial"
+                )
+                self._kill_actor(actor)  # Tune then reports an error of the trial, which stays open
 
     def _end(self, trial: Trial, error: str) -> None:
         self._ledger.record(_number(trial), {"status": TrialStatus.TIMED_OUT, "error": error})
@@ -134,14 +167,15 @@ class HangWatch(NotPickled, tune.Callback):
         self._kill(trial)
         storage.delete(self._heartbeat(trial))
 
+    def _kill_worker(self, trial: Trial) -> None:
+        actor = trial.temporary_state.ray_actor
+        if actor is not None:
+            self._kill_actor(
+                actor
+            )  # works for a worker that is stopped or in a loop too; Tune then reports an error of the trial
+
     def _heartbeat(self, trial: Trial) -> str:
         return storage.join(self._checkpoints, heartbeat_name(_number(trial)))
-
-
-def _kill_worker(trial: Trial) -> None:
-    actor = trial.temporary_state.ray_actor
-    if actor is not None:
-        ray.kill(actor)  # works for a worker that is stopped or in a loop too; Tune then reports an error of the trial
 
 
 def _number(trial: Trial) -> int:

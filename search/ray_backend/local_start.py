@@ -43,6 +43,11 @@ def usual_temporary() -> str:
     return os.environ.get("TMPDIR") or "/tmp"
 
 
+def private_folder(parent: str) -> str:
+    """Return the folder below another one in which only Winnow's Ray of this user keeps its files."""
+    return os.path.join(parent, f"winnow-{os.getuid()}")
+
+
 def open_to_others() -> str | None:
     """Return a message if other users may enter the folder that RAY_TMPDIR names; None if they may not.
 
@@ -71,7 +76,7 @@ def _use_short_folder() -> None:
     # Ray's own folder, `ray` in TMPDIR, is open to all users. TMPDIR may also be a scratch folder of Slurm or macOS with a long name.
     problems = []
     for parent in dict.fromkeys((usual_temporary(), "/tmp")):
-        private = os.path.join(parent, f"winnow-{os.getuid()}")
+        private = private_folder(parent)
         problem = (_problem_of_privacy(private) if os.path.lexists(private) else None) or _problem(private)
         if problem is None:
             os.environ["RAY_TMPDIR"] = private

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from winnow.search.ray_backend.session import put_once
 from winnow.search.resources.inventory import KIND
 from winnow.search.resources.packing import CONTEXT_MB, LEVELS, USABLE, Level, Packing, choose, fraction_of
+from winnow.spaces.errors import ModelRefused
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
 
@@ -84,12 +86,14 @@ def measure_packing(
 
 
 def _typical(space: Space, data: ImageData, configs: Sequence[Config]) -> Config:
-    """Return the config with the median number of multiply-adds."""
+    """Return the config with the median number of multiply-adds, among those that the user's own model does not refuse."""
     from winnow.models import summarize
 
-    costs = [summarize(config.model, data.image_shape, data.num_classes).multiply_adds for config in configs]
-    order = sorted(range(len(configs)), key=costs.__getitem__)
-    return configs[order[len(order) // 2]] if configs else space.example()
+    costs = []
+    for number, config in enumerate(configs):
+        with suppress(ModelRefused):
+            costs.append((summarize(config.model, data.image_shape, data.num_classes).multiply_adds, number))
+    return configs[sorted(costs)[len(costs) // 2][1]] if costs else space.example()
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from winnow.search.ray_backend.session import QUIET
 from winnow.search.storage.leftovers import temporary_errors, temporary_folder
 from winnow.spaces.errors import InputError
 from winnow.spaces.own_sources import imported_sources, spec_of
+from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.space import Space
 
 PACKAGES = ("search", "models", "reports", "spaces")
-OWN_PART = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):[A-Za-z_]\w*")  # package.module:function
 KEYS_OF_PARTS = ("model", "initialization", "train", "optimizer", "schedule", "loss", "augment", "own_metric")
 
 
@@ -68,8 +68,8 @@ def _user_modules(tree: Any, in_part: bool = False) -> Iterator[str]:
     elif isinstance(tree, list):
         for value in tree:
             yield from _user_modules(value, in_part)
-    elif in_part and isinstance(tree, str) and (match := OWN_PART.fullmatch(tree)):
-        yield match[1]
+    elif in_part and isinstance(tree, str) and re.fullmatch(IMPORT_PATH, tree):
+        yield tree.partition(":")[0]
 
 
 def _path_of(module: str) -> str:

@@ -35,6 +35,9 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report of a failure has no metric
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the study is the source of truth; Tune's own snapshot is never read
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # Time of a worker to end a trial before it gets the next one: the `finally` of an own loop, or its log on a slow storage. After Tune's 2 s
+    # the next trial would count a lost worker for it (`FunctionTrainable.reset_config`, Ray 2.60).
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # so that relative paths in a config have the same meaning in a worker
 }
 
@@ -87,6 +90,7 @@ def ray_session(
     try:
         _init(ray, address, resources)
     except (KeyboardInterrupt, SystemExit) as error:  # Ray's handler of SIGTERM raises SystemExit
+        _session.lock = None if address else mark_session()  # so that its folder is deleted at the next start
         _shut_down(ray)
         raise KeyboardInterrupt from error
     except (OSError, RuntimeError, ValueError) as error:  # also other versions, or a clash with a job's environment

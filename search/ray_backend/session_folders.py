@@ -1,20 +1,22 @@
 """Deletes the session folders that earlier runs of Winnow left in Ray's temporary folder, since Ray keeps them forever.
 
-A lock file in the folder of a session shows that Winnow started it; the lock is held while its driver lives. The folders of other
-programs are not touched.
+A lock file in the folder of a session shows that Winnow started it; the lock is held while its driver lives. A driver that was killed
+while Ray started left no lock file; its folder is recognized by its place in Winnow's own folder. The folders of other programs are not
+touched.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from winnow.search.ray_backend.local_start import usual_temporary
+from winnow.search.ray_backend.local_start import private_folder, usual_temporary
 from winnow.search.ray_backend.watchdog import LOCK
-from winnow.search.storage.leftovers import sweep_unused
+from winnow.search.storage.leftovers import sweep_unmarked, sweep_unused
 
 
 def sweep_sessions() -> None:
@@ -22,6 +24,9 @@ def sweep_sessions() -> None:
     # Before Winnow had a folder of its own, its sessions were in Ray's usual one.
     for root in {_root(), usual_temporary()}:
         sweep_unused(_sessions(root, "*"), LOCK)
+    root = _root()
+    if sys.platform != "win32" and root == private_folder(os.path.dirname(root)):
+        sweep_unmarked(_sessions(root, "*"), LOCK)
 
 
 def mark_session() -> BaseFileLock | None:

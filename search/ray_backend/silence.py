@@ -6,6 +6,7 @@ mistaken for a hang.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,8 @@ STARTING = 300.0
 """Time that every worker has at least before its first batch, to import, read and build; in seconds."""
 NOTHING_MEASURED = 1800.0
 """The default limit before the first epoch has been measured, in seconds."""
+LONGEST_STEP = 10.0
+"""Two looks further apart than this many seconds mean that this process stood still, as in a suspended job, whose trainings did too."""
 DEFAULT = (
     f"{EPOCHS_OF_SILENCE} times the longest epoch, at least {SHORTEST_DEFAULT:.0f} s, and {NOTHING_MEASURED:.0f} s "
     "before the first epoch has ended"
@@ -59,6 +62,36 @@ def hung(seconds: float, allowed: float, limit: float) -> str:
     return f"no sign of life for {seconds:.0f} s (the limit is {allowed:.0f} s {why}); its worker was killed"
 
 
+class Stopwatch:
+    """Measures how long something has been waited for, without the time in which this process was suspended.
+
+    Only the first pause is left out, so that a hang is also found by a process that always looks rarely.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """Start to measure.
+
+        Args:
+            now: A clock in seconds.
+        """
+        self._now = now
+        self.restart()
+
+    def restart(self) -> None:
+        """Start from 0 again."""
+        self._since = self._looked = self._now()
+        self._paused = False
+
+    def seconds(self) -> float:
+        """Return the seconds since the start. Must be called more often than every `LONGEST_STEP` seconds."""
+        now = self._now()
+        pause, self._looked = now - self._looked, now
+        if pause > LONGEST_STEP and not self._paused:
+            self._paused = True
+            self._since += pause
+        return now - self._since
+
+
 class Silence:
     """The signs of life of one training.
 
@@ -76,7 +109,8 @@ class Silence:
         self.beat: bytes | None = None
         self._heartbeat = heartbeat
         self._now = now
-        self._seen = self._asked = now()
+        self._asked = now()
+        self._quiet = Stopwatch(now)
         with suppress(OSError):
             storage.delete(heartbeat)
 
@@ -89,7 +123,7 @@ class Silence:
 
     def note_report(self) -> None:
         """Note a report as a sign of life. It may be about an epoch of an earlier process, so the worker may still be starting."""
-        self._seen = self._now()
+        self._quiet.restart()
 
     def allowed(self, limit: float) -> float:
         """Return the seconds for which this training may be silent now: the limit, or more while its worker starts.
@@ -113,7 +147,7 @@ class Silence:
         if not self.is_silent(allowed, seconds_between_looks(limit)):
             return None
         write_beat(self._heartbeat, self.beat or b"")
-        return hung(self._now() - self._seen, allowed, limit)
+        return hung(self.seconds(math.inf), allowed, limit)
 
     def is_silent(self, allowed: float, interval: float) -> bool:
         """Return whether the last sign of life is longer ago than allowed. That is decided by a fresh look.
@@ -125,15 +159,16 @@ class Silence:
         return self.seconds(interval) > allowed and self.seconds(0.0) > allowed
 
     def seconds(self, interval: float) -> float:
-        """Return the seconds since the last sign of life.
+        """Return the seconds since the last sign of life, without those in which this process was suspended.
 
         Args:
             interval: Minimum number of seconds between two reads of the heartbeat.
         """
-        now = self._now()
-        if now - max(self._seen, self._asked) > interval:
+        now, seconds = self._now(), self._quiet.seconds()
+        if min(seconds, now - self._asked) > interval:
             self._asked = now
             beat = self.last_beat()
             if beat is not None and beat != self.beat:
-                self.beat, self._seen = beat, now
-        return now - self._seen
+                self.beat, seconds = beat, 0.0
+                self._quiet.restart()
+        return seconds

@@ -339,7 +339,12 @@ class LedgerScheduler(NotPickled, FIFOScheduler):
         self.running = running  # Tune's ids
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return None, so that Tune starts waiting trials in its own order. Ray's FIFO scheduler would go through all past trials."""
+        """Return None, so that Tune starts waiting trials in its own order. Ray's FIFO scheduler would go through all past trials.
+
+        Args:
+            tune_controller: Tune's controller, in a wrapper.
+        """
+        self.stopping.hangs.note_starting(tune_controller._tune_controller)
         return None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

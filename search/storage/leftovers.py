@@ -53,8 +53,13 @@ def sweep_folder(folder: Path) -> None:
         folder: The folder, which need not exist. The folders in it are not searched.
     """
     for entry in entries(folder):
-        if any(kind.fullmatch(entry.name) for kind in (OF_WORKER, OF_HEARTBEAT, PROBE)) or is_abandoned(entry):
+        if is_left_by_worker(entry.name) or is_abandoned(entry):
             remove(entry)
+
+
+def is_left_by_worker(name: str) -> bool:
+    """Return whether a file in a folder of checkpoints or predictions has a name that it has only while a worker lives."""
+    return any(kind.fullmatch(name) for kind in (OF_WORKER, OF_HEARTBEAT, PROBE))
 
 
 def sweep_heartbeats(folder: Path) -> None:
@@ -131,9 +136,27 @@ def sweep_unused(
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def sweep_unmarked(folders: Iterable[Path], lock_name: str) -> None:
+    """Delete those of some folders whose processes were killed before they made their lock files, if no other program makes such folders.
+
+    Folders that are less than ten minutes old stay: another container may be making one, and its processes are not visible here.
+
+    Args:
+        folders: The folders, whose names end in `_` and the id of the process.
+        lock_name: Name of the lock file. Folders that hold one stay.
+    """
+    for folder in folders:
+        process_id = folder.name.rpartition("_")[2]
+        if folder.is_symlink() or (folder / lock_name).exists() or not process_id.isdecimal():
+            continue
+        if not is_alive(int(process_id)) and is_old(folder):
+            remove(folder)
+
+
 def sweep_temporary() -> None:
     """Delete the temporary folders, of any purpose, of this user's processes that have ended."""
-    folders = entries(Path(tempfile.gettempdir()))
+    root = _temporary_root()
+    folders = entries(Path(root)) if root else []
     # Those with a dot were being made; a new one may not be locked yet.
     unfinished = [folder for folder in folders if folder.name.startswith(f".{TEMPORARY}") and is_old(folder)]
     sweep_unused([*unfinished, *(folder for folder in folders if folder.name.startswith(TEMPORARY))], before=_quit_mps)
@@ -147,14 +170,30 @@ def _quit_mps(folder: Path) -> None:
         quit_daemon(str(folder))
 
 
+def _temporary_root() -> str | None:
+    """Return the folder for temporary files; None if none can be written, as on a full disk, where Python writes a file to find out."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return None
+
+
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[str]:
     """Create a temporary folder that is removed at the end of the context. Those that killed processes left are removed first.
 
     Args:
         purpose: A word for its name, such as `tune`.
+
+    Raises:
+        InputError: None of the usual folders for temporary files can be written.
     """
     sweep_temporary()
+    if _temporary_root() is None:
+        raise InputError(
+            "no folder for temporary files can be written, perhaps because the disk is full; nothing is lost. Free some space in /tmp, or "
+            "set TMPDIR to another folder, then start the command again"
+        )
     new = Path(tempfile.mkdtemp(prefix=f".{TEMPORARY}{purpose}-"))
     folder = new.with_name(new.name[1:])
     try:
@@ -185,7 +224,7 @@ def temporary_errors(way_on: str) -> Iterator[None]:
             link = link.__cause__ or link.__context__
         if not isinstance(link, OSError) or isinstance(error, InputError):
             raise
-        folders = dict.fromkeys(filter(None, (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir())))
+        folders = dict.fromkeys(filter(None, (os.environ.get("RAY_TMPDIR"), _temporary_root())))
         raise InputError(
             f"{link.filename or ' or '.join(folders)}: temporary files cannot be written ({link.strerror}); nothing is lost. "
             f"Free some space there, or set TMPDIR and RAY_TMPDIR to other folders, then: {way_on}"

@@ -8,25 +8,18 @@ object store stores an object in one step; elsewhere the file gets a temporary n
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 from winnow.reports.durable import make_folder, sync_folder, write_whole
-from winnow.search.storage.leftovers import new_probe, sweep_new_runs
+from winnow.reports.masking import masked, without_secrets
+from winnow.search.storage.leftovers import is_left_by_worker, new_probe, sweep_new_runs
 from winnow.spaces.errors import InputError
 
-OPTION = re.compile(r"(?<=[?&#;])([^=&#;]*)=([^&#;]*)")
-SECRET_NAME = re.compile(
-    r"key|secret|token|passw|passphrase|pwd|credential|signature|jwt|bearer|authorization|(?:^|[_-])(?:pass|auth|sig|sas)$",
-    re.IGNORECASE,
-)
-PASSWORD = re.compile(r"(?!\[)[^/?#@]*(?::|%3a)(?!\d+[/?#])[^@]*@", re.IGNORECASE)
-"""`name:password@` before a host. A password may hold a slash, as many keys of S3 do; the port of a host, and an address in brackets, are none."""
-URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>()]+")
 OBJECT_STORES = ("s3", "gcs", "gs", "abfs", "az")
 
 
@@ -61,9 +54,14 @@ def read(where: str) -> bytes:
     """
     if not is_uri(where):
         return Path(where).read_bytes()
-    filesystem, path = _resolve(where)
-    with filesystem.open_input_file(path) as file:
-        return bytes(file.read())
+    with _errors_as_os_errors():
+        filesystem, path = _resolve(where)
+        try:
+            with filesystem.open_input_file(path) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            _check_answers(filesystem, path)
+            raise
 
 
 def write(where: str, content: bytes | memoryview) -> None:
@@ -79,28 +77,37 @@ def write(where: str, content: bytes | memoryview) -> None:
     if not is_uri(where):
         _write_local(Path(where), content)
         return
-    filesystem, path = _resolve(where)
-    if filesystem.type_name == "local":  # `file://`: a rename must not be on the disk before the content
-        _write_local(Path(path), content)
-        return
-    if any(name in filesystem.type_name for name in OBJECT_STORES):
-        with filesystem.open_output_stream(path) as file:
+    with _errors_as_os_errors():
+        filesystem, path = _resolve(where)
+        if filesystem.type_name == "local":  # `file://`: a rename must not be on the disk before the content
+            _write_local(Path(path), content)
+            return
+        if any(name in filesystem.type_name for name in OBJECT_STORES):
+            with filesystem.open_output_stream(path) as file:
+                file.write(content)
+            return
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.{uuid4().hex[:8]}"
+        filesystem.create_dir(folder, recursive=True)
+        with filesystem.open_output_stream(temporary) as file:
             file.write(content)
-        return
-    folder, _, name = path.rpartition("/")
-    temporary = f"{folder}/.{name}.{uuid4().hex[:8]}"
-    filesystem.create_dir(folder, recursive=True)
-    with filesystem.open_output_stream(temporary) as file:
-        file.write(content)
-    filesystem.move(temporary, path)
+        filesystem.move(temporary, path)
 
 
 def delete(where: str) -> None:
-    """Delete a file, if it exists."""
+    """Delete a file, if it exists.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
     try:
         if is_uri(where):
-            filesystem, path = _resolve(where)
-            filesystem.delete_file(path)
+            with _errors_as_os_errors():
+                filesystem, path = _resolve(where)
+                try:
+                    filesystem.delete_file(path)
+                except FileNotFoundError:
+                    _check_answers(filesystem, path)
         else:
             Path(where).unlink()
     except FileNotFoundError:
@@ -119,8 +126,12 @@ def names(where: str) -> list[str]:
     if is_uri(where):
         from pyarrow import fs
 
-        filesystem, path = _resolve(where)
-        return [info.base_name for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+        with _errors_as_os_errors():
+            filesystem, path = _resolve(where)
+            found = [info.base_name for info in filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))]
+            if not found:
+                _check_answers(filesystem, path)
+            return found
     try:
         return os.listdir(where)
     except FileNotFoundError:
@@ -141,11 +152,32 @@ def sync(where: str) -> None:
 
 
 def size(where: str) -> int:
-    """Return the size of a file in bytes; 0 if there is no such file."""
+    """Return the size of a file in bytes; 0 if there is no such file.
+
+    Raises:
+        OSError: The storage cannot be read.
+    """
     if is_uri(where):
-        filesystem, path = _resolve(where)
-        return int(filesystem.get_file_info(path).size or 0)
+        with _errors_as_os_errors():
+            filesystem, path = _resolve(where)
+            return int(filesystem.get_file_info(path).size or 0)
     return Path(where).stat().st_size if Path(where).exists() else 0
+
+
+def sweep_remote(where: str) -> None:
+    """Delete what killed workers were writing for a run at a URI that is no folder here. `sweep_run` does it for folders.
+
+    Call it while holding the lock of the run, so that none of its workers is alive. If the storage does not answer, nothing is deleted.
+
+    Args:
+        where: Path or URI to which the workers of the run write.
+    """
+    if local_path(where) is not None:
+        return
+    for part in ("checkpoints", "predictions"):
+        with suppress(OSError):
+            for name in filter(is_left_by_worker, names(join(where, part))):
+                delete(join(where, part, name))
 
 
 def check_usable(storage: str) -> str:
@@ -164,7 +196,7 @@ def check_usable(storage: str) -> str:
         if read(probe) != b"winnow":
             raise OSError("the content that was read differs from the content that was written")
         delete(probe)
-    except Exception as error:  # every fsspec package has its own errors
+    except OSError as error:
         raise InputError(f"--storage {storage}: cannot write and read there ({_first_line(error)})") from error
     return where
 
@@ -187,37 +219,31 @@ def check_no_secret(option: str, uri: str, where: str) -> None:
         )
 
 
-def without_secrets(uri: str) -> str:
-    """Return the URI with *** for `name:password` before the host, and for the values of options named like a secret."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return uri
-    user = PASSWORD.match(rest)
-    # A name alone is not secret in abfs://container@account and hdfs://user@host, but for a web server it may be a token.
-    if user is None and scheme.lower() in ("http", "https"):
-        user = re.match(r"[^/?#@]+@", rest)
-    if user is not None:
-        rest = f"***@{rest[user.end() :]}"
-    return f"{scheme}://{OPTION.sub(_without_secret, rest)}"
-
-
-def _without_secret(option: re.Match[str]) -> str:
-    """Replace the value of an option that is named like a secret, or that is a URI which holds one."""
-    name, value = map(unquote, option.groups())
-    is_secret = SECRET_NAME.search(name) is not None or without_secrets(value) != value
-    return f"{option[1]}=***" if is_secret else option[0]
-
-
-def masked(text: str) -> str:
-    """Return a text, such as an error of a library, with the secrets of each URI in it replaced as in `without_secrets`."""
-    return URI.sub(lambda uri: without_secrets(uri[0]), text)
-
-
 def _write_local(path: Path, content: bytes | memoryview) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")  # processes on two nodes may have the same id
     if not path.parent.is_dir():
         make_folder(path.parent)
     write_whole(path, lambda part: part.write_bytes(content), temporary)
+
+
+@contextmanager
+def _errors_as_os_errors() -> Iterator[None]:
+    """Turn the errors that each fsspec package has of its own into OSError, which is handled as an error of the storage."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {masked(_first_line(error))}") from error
+
+
+def _check_answers(filesystem: Any, path: str) -> None:
+    """Check that a path of an fsspec package is really missing. Its `exists` and `isfile` are also false if the storage does not answer."""
+    from pyarrow import fs
+
+    if isinstance(filesystem, fs.PyFileSystem) and isinstance(filesystem.handler, fs.FSSpecHandler):
+        with suppress(FileNotFoundError):
+            filesystem.handler.fs.info(path)
 
 
 def _resolve(where: str) -> tuple[Any, str]:

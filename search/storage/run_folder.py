@@ -118,6 +118,7 @@ class RunFolder:
         """Lock the run for one driver, as `locked_folder` does, and delete what killed drivers and workers left in it."""
         with locked_folder(self.path):
             sweep_run(self.path, storage.local_path(self.shared))
+            storage.sweep_remote(self.shared)
             yield
 
 

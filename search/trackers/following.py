@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from winnow.reports.masking import masked
 from winnow.search.optional import require
-from winnow.search.storage.remote import masked
 from winnow.search.storage.run_folder import RunFolder, trial_name
 from winnow.search.trackers.base import Record, Tracker
 from winnow.search.trackers.mlflow import MLflow

@@ -35,13 +35,22 @@ class Failed(Exception):
 
 
 @contextmanager
-def storage_errors(where: str) -> Iterator[None]:
-    """Turn a failed access to the files of the run at `where` into `StorageFailed`; a missing file stays a `FileNotFoundError`."""
+def storage_errors(where: str, *, may_be_missing: bool = True) -> Iterator[None]:
+    """Turn a failed access to the files of the run at `where` into `StorageFailed`.
+
+    Args:
+        where: The folder or URI of the files, for the message.
+        may_be_missing: Whether a missing file stays a `FileNotFoundError`. If not, its folder was deleted. Default: True.
+
+    Raises:
+        StorageFailed: A file cannot be written or read.
+        FileNotFoundError: A file is missing, and may be.
+    """
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            raise
         raise StorageFailed(f"{error.strerror or error}: {where}") from error
 
 

@@ -6,7 +6,8 @@ Otherwise it would be in a log of Ray, which is gone after the search.
 from __future__ import annotations
 
 import io
-from abc import abstractmethod
+import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -30,21 +31,50 @@ def printing_to(where: str | None) -> Iterator[None]:
         yield
         return
     log = _RemoteLog(where) if storage.is_uri(where) else _LocalLog(where)
+    before, _prints.log = _prints.log, log
     try:
-        with redirect_stdout(log):
+        with redirect_stdout(_prints):
             yield
     finally:
+        _prints.log = before
         with suppress(OSError):  # a full disk ends the training when its checkpoint cannot be written
             log.close()
 
 
-class _Log(io.TextIOBase):
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._left = MOST_CHARACTERS
+class _Prints(io.TextIOBase):
+    """The standard output of every training of this process.
+
+    A module may keep it, as `def log(text, out=sys.stdout)` and the handlers of `logging` do, and is imported only once. So it is
+    never closed, and what is written to it goes to the log of the training that runs, or to the real output if none runs.
+    """
+
+    log: _Log | None = None
 
     def writable(self) -> bool:
         return True
+
+    def write(self, text: str) -> int:
+        if self.log is not None:
+            return self.log.write(text)
+        output = self._output()
+        return output.write(text) if output is not None else len(text)
+
+    def flush(self) -> None:
+        output = self._output() if self.log is None else None
+        if output is not None:
+            output.flush()
+
+    def close(self) -> None:
+        """Stay open for the next training."""
+
+    def _output(self) -> TextIO | None:
+        return sys.__stdout__ if sys.stdout is self else sys.stdout
+
+
+class _Log(ABC):
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._left = MOST_CHARACTERS
 
     def write(self, text: str) -> int:
         if self._left > 0 and text:
@@ -58,6 +88,14 @@ class _Log(io.TextIOBase):
     def _keep(self, text: str) -> None:
         """Add a text to the kept output."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Finish the file.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+
 
 class _LocalLog(_Log):
     _file: TextIO | None = None
@@ -70,7 +108,6 @@ class _LocalLog(_Log):
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        super().close()
 
 
 class _RemoteLog(_Log):
@@ -86,4 +123,6 @@ class _RemoteLog(_Log):
             with suppress(FileNotFoundError):
                 before = storage.read(self._where)
             storage.write(self._where, before + text.encode("utf-8", "replace"))
-        super().close()
+
+
+_prints = _Prints()

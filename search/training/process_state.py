@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import random
@@ -56,6 +57,7 @@ def contained() -> Iterator[None]:
             _spoiled.append(headline(error))
         raise
     finally:
+        faulthandler.cancel_dump_traceback_later()  # with exit=True it would end the process in the next training; it cannot be read
         _spoiled.extend(restore(before))
         left = sum(thread not in threads for thread in threading.enumerate())
         if left > MAX_THREADS_LEFT:
@@ -288,13 +290,34 @@ def _refuse(value: Any) -> NoReturn:
     raise RuntimeError("only the object that opened a context can close it")
 
 
-def _has_alarm() -> bool:
-    return hasattr(signal, "getitimer") and signal.getitimer(signal.ITIMER_REAL)[0] > 0
+def _alarms() -> set[int]:
+    """Return the timers of this process that run, each of which sends a signal. Windows has none."""
+    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF) if hasattr(signal, "getitimer") else ()
+    return {timer for timer in timers if signal.getitimer(timer)[0] > 0}
 
 
-def _stop_alarm(was_set: bool) -> None:
-    if not was_set:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
+def _stop_alarms(were_set: set[int]) -> None:
+    for timer in _alarms() - were_set:
+        signal.setitimer(timer, 0.0)
+
+
+def _has_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _end_group(had_one: bool) -> None:
+    if not had_one:
+        torch.distributed.destroy_process_group()
+
+
+def _sync_debug_mode() -> int:
+    return torch.cuda.get_sync_debug_mode() if torch.cuda.is_initialized() else 0  # reading it would start CUDA
+
+
+def _set_sync_debug_mode(mode: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls it a prototype
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 def _umask() -> int:
@@ -333,7 +356,7 @@ SETTINGS = {
     "working directory": Setting(os.getcwd, os.chdir),
     "environment": Setting(lambda: dict(os.environ), _set_environment),
     "signal handlers": Setting(_handlers, _set_handlers),
-    "alarm": Setting(_has_alarm, _stop_alarm),
+    "alarms": Setting(_alarms, _stop_alarms),
     "standard streams": Setting(_streams, _set_streams),
     "file mode mask": Setting(_umask, os.umask),
     **_limits(),
@@ -360,6 +383,8 @@ SETTINGS = {
     "autocast": Setting(_autocast, _set_autocast),
     "cache of autocast": Setting(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     "hooks of saved tensors": Setting(_saved_tensors_hooks, _refuse),
+    "default group of torch.distributed": Setting(_has_group, _end_group),
+    "errors on synchronization": Setting(_sync_debug_mode, _set_sync_debug_mode),
     "memory of GPUs": Setting(_memory_shares, _set_memory_shares),
     "threads of autograd": Setting(torch._C._is_multithreading_enabled, torch.autograd.set_multithreading_enabled),
     **{f"{name} attention": _attention(name) for name in ("flash", "mem_efficient", "math", "cudnn")},

@@ -10,8 +10,8 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
-IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
-"""Pattern of an import path, `package.module:function`."""
+IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$"
+"""Pattern of an import path, `package.module:function`. ASCII only: Python and pydantic disagree about which other characters are in `\\w`."""
 ImportPath = Annotated[str, Field(pattern=IMPORT_PATH)]
 Metric = Literal[
     "validation_accuracy",

@@ -175,3 +175,25 @@ def test_a_table_whose_metadata_is_damaged_is_refused(tmp_path: Path, key: str, 
     file.parent.rename(tmp_path / "report")
     with pytest.raises(InputError, match=rf"trials\.parquet: the provenance in its {message}"):
         reports.read(tmp_path / "report")
+
+
+def test_secrets_that_an_earlier_version_recorded_reach_no_report(tmp_path: Path) -> None:
+    """Versions before 0.2 took them in `--storage`. The run itself still needs the URI."""
+    path = make_run(tmp_path / "a")
+    uri, shown = "s3://AKIA:123/s3cr3t@bucket/runs", "s3://***@bucket/runs"
+    study = yaml.safe_load((path / "study.yaml").read_text())
+    study |= {"storage": f"{uri}/a", "command": f"winnow run digits --storage {uri} --trials 3"}
+    before = {"settings": study["settings"], "space": study["space"]}
+    command = f"winnow resume a --set data.path={uri}"
+    study["amendments"] = [{"time": study["created"], "command": command, "before": before}]
+    (path / "study.yaml").write_text(yaml.safe_dump(study))
+    report = reports.write(path)
+    tables = list(report.parent.glob("*.parquet"))
+    assert tables
+    for file in tables:
+        metadata = pq.read_metadata(file).metadata
+        assert b"s3cr3t" not in b"".join(metadata.values())
+        assert f"{shown}/a" in json.loads(metadata[b"winnow.provenance"])["storage"]
+        assert "s3cr3t" not in str(pq.read_table(file).to_pylist())
+    assert "s3cr3t" not in report.read_text()
+    assert uri in (path / "study.yaml").read_text()

@@ -17,10 +17,11 @@ from tests.search.cli.test_cli import winnow  # noqa: F401
 from winnow import reports, search
 from winnow.reports.text import summary
 from winnow.search.operations import retraining, searching
-from winnow.search.operations.execution import Execution
+from winnow.search.operations.execution import Execution, interrupted
 from winnow.search.ray_backend.shared_data import SharedData
 from winnow.search.ray_backend.tune import Outcome
 from winnow.search.resources.plan import ResourcePlan
+from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
 
 COMPLETE = Outcome(False, False, None, 2.0)
@@ -58,6 +59,17 @@ def test_an_interrupted_retraining_prints_the_way_on(run, monkeypatch, winnow): 
     kept = winnow("retrain", "mine", "--keep-validation").stderr
     assert "Continue with: winnow retrain runs/mine --keep-validation\n" in kept
     assert '"resume": "winnow retrain runs/mine"' in winnow("retrain", "mine", "--json").stdout
+
+
+def test_an_interruption_outside_of_the_trials_prints_the_way_on(run, monkeypatch, winnow):  # noqa: F811
+    def interrupt(folder: RunFolder, *arguments: object) -> None:
+        with interrupted(folder):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(searching, "resume", interrupt)
+    done = winnow("resume", "mine")
+    way_on = "winnow: interrupted; nothing is lost; continue with: winnow resume runs/mine\n"
+    assert (done.returncode, done.stderr.lstrip()) == (130, way_on)
 
 
 def test_the_way_on_is_printed_also_if_no_report_can_be_written(run, monkeypatch, winnow):  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,11 +16,15 @@ import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.helpers.make_run import make_run
 from tests.helpers.tiny import tiny_config
 from winnow.search.data.source import Source
-from winnow.search.operations import build_check, probing
+from winnow.search.operations import build_check, probing, rerunning
 from winnow.search.operations.build_check import check_own_parts
+from winnow.search.operations.winner_check import check_winners_build
 from winnow.search.settings import settings_for
+from winnow.search.storage.json_lines import read_json_lines
+from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
 from winnow.spaces.schema import Config
 from winnow.spaces.space import Space
@@ -131,3 +136,28 @@ def test_what_a_model_changes_in_its_process_stays_there(nets):
     before = os.getcwd(), signal.getsignal(signal.SIGINT)
     check_own_parts([config(nets, do=do) for do in ("chdir", "signals")], (1, 8, 8), 10)
     assert (os.getcwd(), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize(("do", "ending"), [("exit", "it ended its process with exit code 7"), ("segfault", "SIGSEGV")])
+def test_an_export_and_a_verification_say_which_model_ended_a_process(nets, tmp_path, monkeypatch, do, ending):
+    """They build it in their own process next, which would end without a word."""
+    raw = config(nets, do=do).model_dump(mode="json")
+    folder = RunFolder(make_run(tmp_path / "a"))
+    lines = [line | {"config": raw} for line in read_json_lines(folder.retrained)]
+    folder.retrained.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=f"^model {nets}: .*{ending}.* while it was built$"):
+        check_winners_build(folder)
+    data = SimpleNamespace(image_shape=(1, 8, 8), num_classes=10)
+    monkeypatch.setattr("winnow.search.operations.checks.load_recorded", lambda *_: data)
+    trial: Any = SimpleNamespace(number=0, user_attrs={"config": raw})
+    with pytest.raises(InputError, match=f"^model {nets}: .*{ending}.* while it was built$"):
+        list(rerunning._train_again(folder, folder.read_study(), trial, [{"seed": 1}], None, "cpu", 1, 1))
+
+
+def test_only_models_are_tried_if_nothing_else_is_asked_for(nets):
+    with pytest.raises(InputError, match="no_such_module"):
+        check_own_parts([tiny_config(loss={"name": "no_such_module:loss"})], (3, 8, 8), 3)
+    assert (
+        check_own_parts([tiny_config(loss={"name": "no_such_module:loss"})], (3, 8, 8), 3, kinds=("model",)).num_models
+        == 0
+    )

@@ -144,6 +144,69 @@ def test_a_stopped_worker_times_out(tmp_path):
     assert not psutil.pid_exists(stopped)
 
 
+IMPATIENT = """
+import sys
+from winnow.search.cli.main import main
+from winnow.search.ray_backend import hangs
+
+hangs.STARTING = 10.0
+main(sys.argv[1:])
+"""
+LOOP = """
+import os, signal, sys
+from torch import optim
+from torch.nn import functional
+
+
+def train(config, data, device, checkpoint):
+    model = config.network()
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+    try:
+        for _ in checkpoint.epochs(model=model, optimizer=optimizer):
+            for images, labels in data.loader():
+                optimizer.zero_grad()
+                functional.cross_entropy(model(images), labels).backward()
+                optimizer.step()
+            yield {"lr": 0.01}
+    finally:
+        stop()
+
+
+def stop():
+    if not any("default_worker" in argument for argument in sys.orig_argv):  # the process that tries the loop first
+        return
+    try:
+        os.close(os.open("stopped", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_stops_between_two_trials_is_replaced(tmp_path):
+    """The next trial waits for it, and has given no sign of life yet."""
+    (tmp_path / "impatient.py").write_text(IMPATIENT)
+    (tmp_path / "loops.py").write_text(LOOP)
+    (tmp_path / "space.yaml").write_text(
+        "data: {name: digits, validation: 0.2}\nepochs: 1\nbatch_size: 256\nmodel: {name: mlp, hidden: [{choice: [4, 5, 6]}]}\n"
+        "train: {name: 'loops:train'}\nsearch: {trials: 3, grace_epochs: 1, sampler: grid, trial_timeout: 5}\n"
+    )
+    search = subprocess.Popen(
+        [sys.executable, "impatient.py", *SEARCH, "--num-cpus", "1", "--cpus-per-trial", "1"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}", "RAY_worker_niceness": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    searches.append(search)
+    output, _ = search.communicate(timeout=250)
+    assert search.returncode == 0, output
+    assert "its worker was not ready for 10 s and was killed" in output
+    assert sorted(statuses(tmp_path).values()) == ["completed"] * 3
+
+
 @pytest.mark.slow
 def test_one_ctrl_c_ends_a_search_that_hangs(tmp_path):
     search = start(tmp_path, hangs="true", seconds=0.05, trials=2, timeout=600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,28 @@ def test_the_end_of_the_last_trial_is_on_the_disk_before_that_of_the_search(
     execution = Execution(View(Console(file=io.StringIO())), DeviceOptions())
     searching._run(folder, space, settings, SharedData(None), SHAPE, plan, execution)
     assert statuses == ["completed"]
+
+
+@pytest.mark.parametrize(
+    "during", ["winnow.search.study.ledger.Ledger", "winnow.search.operations.searching._fetch_answers"]
+)
+def test_an_interruption_outside_of_the_trials_prints_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    """Reading a long study, and copying predictions from a storage, take time."""
+    space = catalog.load("digits", ["epochs=2"])
+    settings = settings_for(space, sampler="random", trials=6, keep_predictions=True)
+    folder = make_folder(tmp_path, space, settings)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    done = Outcome(interrupted=False, out_of_time=False, bug=None, wall_seconds=1.0)
+    monkeypatch.setattr("winnow.search.ray_backend.tune.run_search", lambda *_: done)
+    monkeypatch.setattr(during, interrupt)
+    plan = ResourcePlan("cpu", concurrent=1, cpus_per_trial=1, gpus_per_trial=0, threads=1, explanation="")
+    execution = Execution(View(Console(file=io.StringIO())), DeviceOptions())
+    with pytest.raises(
+        KeyboardInterrupt, match=f"nothing is lost; continue with: {re.escape(folder.command('resume'))}$"
+    ):
+        searching._run(folder, space, settings, SharedData(None), SHAPE, plan, execution)

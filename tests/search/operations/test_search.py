@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pyarrow.parquet as pq
@@ -25,6 +26,7 @@ from benchmarks.reliability.processes import seconds_until_gone, workers
 from tests.conftest import REPOSITORY
 from winnow.search.cli.main import main
 from winnow.search.ray_backend import session
+from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.session import put_once
 from winnow.search.ray_backend.tune import LedgerScheduler
 from winnow.search.storage.json_lines import read_json_lines
@@ -157,8 +159,13 @@ def test_images_are_in_a_ray_of_ours_once(shared_ray, monkeypatch):
 
 def test_ended_trials_are_not_looked_through_at_every_event():
     """Tune's own FIFO does so twice, and an event then costs more with every trial that has ended."""
-    controller = SimpleNamespace(get_trials=lambda: pytest.fail("looked through all trials"))
-    assert LedgerScheduler(None, None, ()).choose_trial_to_run(controller) is None
+    manager = SimpleNamespace(_live_actors_to_ray_actors_resources={})
+    inner = SimpleNamespace(_pending_trials=set(), _trial_to_actor={}, _actor_manager=manager)
+    controller = SimpleNamespace(get_trials=lambda: pytest.fail("looked through all trials"), _tune_controller=inner)
+    stopping: Any = SimpleNamespace(hangs=HangWatch.__new__(HangWatch))
+    stopping.hangs._starting = {}
+    ledger: Any = None
+    assert LedgerScheduler(ledger, stopping, ()).choose_trial_to_run(controller) is None
 
 
 @pytest.mark.slow

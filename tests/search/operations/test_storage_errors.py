@@ -9,11 +9,14 @@ import tempfile
 import traceback
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from ray.tune import TuneError
 
 from tests.helpers.ledgers import RECORDED_DATA
+from tests.helpers.tiny import CPU, tiny_config, tiny_data
+from winnow.search.operations import reproduction, training
 from winnow.search.operations.execution import storage_errors
 from winnow.search.ray_backend.preflight import check_nodes
 from winnow.search.ray_backend.runtime_env import runtime_env
@@ -53,6 +56,36 @@ def test_a_deleted_run_is_not_called_kept(folder, fails):
         InputError, match=r"/r: was deleted or moved while winnow worked on it; its records are no longer"
     ):
         delete()
+
+
+@pytest.mark.parametrize("verb", ["resume", "retrain"])
+def test_an_interrupted_command_does_not_call_a_deleted_run_kept(folder, verb):
+    with pytest.raises(KeyboardInterrupt), storage_errors(folder, verb):
+        raise KeyboardInterrupt
+    shutil.rmtree(folder.path)
+    with pytest.raises(InputError, match=r"/r: was deleted or moved"), storage_errors(folder, verb):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_training_whose_folder_is_deleted_says_so(tmp_path, epoch):
+    output = tmp_path / "out"
+
+    def delete(figures: dict[str, Any]) -> None:
+        if figures["epoch"] == epoch:
+            shutil.rmtree(output)
+
+    job = training.TrainingJob("tiny", tiny_config(epochs=2), 1)
+    with (
+        pytest.raises(InputError, match=r"^--output: No such file or directory: \S+/out\. Start it again once"),
+        training._written_to(output),
+    ):
+        training.fit_and_test(job, tiny_data(), CPU, output, listener=delete)
+    with (
+        pytest.raises(InputError, match=r"^--output: No such file or directory: \S+/out\. Finished trainings are kept"),
+        reproduction._written_to(output),
+    ):
+        (output / "results.jsonl").read_text()
 
 
 def fail_as_tune_does() -> None:

@@ -28,6 +28,8 @@ from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
+from winnow.spaces.own_code import load
+from winnow.spaces.space import validate
 
 EVIL = "open('evil-ran.txt', 'w').write('code of the sender ran')\n"
 RECIPE = "data: digits\nepochs: 1\nbatch_size: 64\nmodel: {{name: '{}'}}\noptimizer: {{name: adam, lr: 0.01}}\n"
@@ -86,6 +88,67 @@ def test_own_code_needs_no_trust(place, monkeypatch):
         check_export_code(export_of(place, "shared_nets:build"), trusted=False)
     monkeypatch.setenv("PYTHONPATH", str(place / "elsewhere"))
     check_export_code(export_of(place, "shared_nets:build"), trusted=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["received.evi\u0301l:build", "received.e\u203fvil:build", "received.e\u200dvil:build", "received.evil:build\n"],
+)
+def test_no_spelling_of_an_import_path_is_taken_for_something_else(place, name):
+    """What the schema takes for an import path is looked at, and what it does not take is not imported."""
+    file = place / "received" / "config.yaml"
+    tree = {**yaml.safe_load(RECIPE.format("mlp")), "model": {"name": name}}
+    file.write_text(yaml.safe_dump(tree))
+    with pytest.raises(InputError, match="lies in this folder itself"):
+        check_export_code(place / "received", trusted=True)
+    assert validate(tree)[0] is None
+    with pytest.raises(InputError, match="must be an import path"):
+        load("model", name)
+
+
+@pytest.mark.parametrize("has_init", [False, True])
+def test_a_module_beside_a_received_run_is_not_the_users_own(place, has_init):
+    """`received/run` names `received.evil:build`: the folder that was unpacked here is a package, with or without an `__init__.py`."""
+    if has_init:
+        (place / "received" / "__init__.py").write_text(EVIL)
+    folder = run_of(place)
+    study = folder.read_study()
+    study["space"]["model"] = {"name": "received.evil:build"}
+    folder.study.write_text(yaml.safe_dump(study))
+    received = RunFolder(folder.path.rename(place / "received" / "run"))
+    with pytest.raises(UntrustedCode, match=r"names received\.evil:build"):
+        check_run_code(received, trusted=False)
+    (place / "received" / "spaces").mkdir()
+    (place / "received" / "spaces" / "space.yaml").write_text(RECIPE.format("received.evil:build"))
+    with pytest.raises(UntrustedCode, match=r"names received\.evil:build"):
+        check_space_code(catalog.load("received/spaces/space.yaml"), trusted=False)
+
+
+def test_a_package_of_the_users_own_needs_no_trust(place):
+    (place / "own_package").mkdir()
+    (place / "own_package" / "nets.py").write_text("")
+    with pytest.raises(UntrustedCode):  # a folder without an `__init__.py` may have been received
+        check_export_code(export_of(place, "own_package.nets:build"), trusted=False)
+    (place / "own_package" / "__init__.py").write_text("")
+    check_export_code(export_of(place, "own_package.nets:build"), trusted=False)
+
+
+def test_what_an_own_module_imports_of_the_standard_library_is_not_its_own(place):
+    """`train.py` is the user's own; a received file that names `train:run` would let `subprocess.run` run any command."""
+    (place / "borrowing.py").write_text(
+        "import functools\n"
+        "from os import system\n"
+        "from pathlib import Path\n"
+        "from subprocess import run\n\n\n"
+        "def build(depth):\n"
+        "    return depth\n\n\n"
+        "deep = functools.partial(build, depth=3)\n"
+    )
+    for name, own in (("run", "subprocess:run"), ("system", "posix:system"), ("Path", "pathlib.*:Path")):
+        with pytest.raises(InputError, match=f"is {own}, which borrowing only imports"):
+            load("data set", f"borrowing:{name}")
+    assert load("model", "borrowing:deep")() == load("model", "borrowing:build")(3) == 3
+    assert load("data set", "os:makedirs") is os.makedirs
 
 
 def test_a_space_of_the_working_directory_is_the_users_own(place):

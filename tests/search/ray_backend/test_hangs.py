@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from pathlib import Path
@@ -9,8 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
+from ray.tune.trainable import function_trainable
 
 from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
+from winnow.search.ray_backend import session
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.silence import DEFAULT, NOTHING_MEASURED
 from winnow.search.settings import settings_for
@@ -32,11 +37,15 @@ class Search:
         self.seconds = 0.0
         self.killed: list[Any] = []
         where = checkpoints or str(folder)
-        self.watch = HangWatch(self.ledger, where, lambda _: None, lambda: self.seconds, self.killed.append)
+        self.said: list[str] = []
+        self.watch = HangWatch(
+            self.ledger, where, self.said.append, lambda: self.seconds, kill_actor=self.killed.append
+        )
         assignment = self.ledger.ask()
         assert assignment is not None
         self.assignment = assignment
-        self.trial: Any = SimpleNamespace(trial_id="t", config={"number": assignment.number})
+        state = SimpleNamespace(ray_actor="actor of t")
+        self.trial: Any = SimpleNamespace(trial_id="t", config={"number": assignment.number}, temporary_state=state)
         self.watch.on_trial_start(0, [], self.trial)
 
     def report(self, epoch: int, wall_seconds: float) -> None:
@@ -66,7 +75,7 @@ def test_a_silent_trial_is_ended_and_its_worker_killed(tmp_path):
     search.wait(60)
     assert not search.killed
     search.wait(1)
-    assert search.killed == [search.trial]
+    assert search.killed == ["actor of t"]
     assert search.ended == {"timed_out": 1}
     search.watch.on_trial_error(0, [], search.trial)
     search.wait(100)
@@ -81,6 +90,96 @@ def test_a_long_epoch_is_no_silence(tmp_path):
     assert not search.killed
     search.wait(80)  # the last beat may have been read up to a quarter of the timeout late
     assert search.ended == {"timed_out": 1}
+
+
+@pytest.mark.parametrize("seconds", [11, 1000])
+def test_a_suspended_job_is_no_silence(tmp_path, seconds):
+    """`scontrol suspend`, `docker pause`, Ctrl-Z: the driver and the workers stand still, and go on together."""
+    search = Search(tmp_path, trial_timeout=5)
+    search.beat(1)
+    search.wait(3)
+    for pause in range(3):
+        search.seconds += seconds
+        search.watch.check()
+        search.wait(1)
+        assert not search.killed
+        search.beat(2 + pause)
+        search.wait(3)
+    search.seconds += seconds
+    search.wait(8)
+    assert search.ended == {"timed_out": 1}
+
+
+def test_a_hang_is_found_by_a_driver_whose_steps_are_long(tmp_path):
+    search = Search(tmp_path, trial_timeout=5)
+    search.beat(1)
+    for _ in range(4):  # the first pause is left out, in the second the beat is seen, and again
+        assert not search.killed
+        search.seconds += 60
+        search.watch.check()
+    assert search.ended == {"timed_out": 1}
+
+
+class Trials:
+    """The parts of Tune's controller that say which trials wait for their worker."""
+
+    def __init__(self) -> None:
+        self._pending_trials: set[Any] = set()
+        self._trial_to_actor: dict[Any, str] = {}
+        self._actor_manager = SimpleNamespace(_live_actors_to_ray_actors_resources={})
+
+    def give_resources(self, trial: Any, actor: str) -> None:
+        self._trial_to_actor[trial] = f"tracked {actor}"
+        self._actor_manager._live_actors_to_ray_actors_resources[f"tracked {actor}"] = actor, "resources"
+
+
+class Pending(SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("trial_timeout", [5, 400])
+def test_a_worker_that_never_becomes_ready_is_killed_and_its_trial_stays_open(tmp_path, trial_timeout):
+    """It stopped while it started, or in the end of its last trial."""
+    search, controller = Search(tmp_path, trial_timeout=trial_timeout), Trials()
+    search.watch.on_trial_complete(0, [], search.trial)
+    trial = Pending(trial_id="u", config={"number": 7})
+    controller._pending_trials.add(trial)
+    allowed = max(300, trial_timeout)
+
+    def wait(seconds: float) -> None:
+        for _ in range(int(seconds)):
+            search.watch.note_starting(controller)
+            search.wait(1)
+
+    wait(2 * allowed)  # for resources
+    assert not search.killed
+    controller.give_resources(trial, "first")
+    wait(allowed - 1)
+    controller.give_resources(trial, "second")  # another process, which became free, takes its place
+    wait(allowed)
+    assert not search.killed
+    wait(1)
+    assert search.killed == ["second"]
+    assert search.said == [
+        f"trial 7: its worker was not ready for {allowed} s and was killed; it had stopped, or did not end its last trial"
+    ]
+    wait(allowed - 2)  # until Ray tells that it is dead
+    assert search.killed == ["second"]
+    assert search.ended == {}
+    controller.give_resources(trial, "third")
+    wait(allowed - 2)
+    controller._pending_trials.clear()
+    search.watch.on_trial_start(0, [], trial)
+    wait(3)
+    assert search.killed == ["second"]
+
+
+def test_what_says_which_workers_are_starting_exists_in_ray():
+    """They are private attributes of Tune."""
+    for name in ("_pending_trials", "_trial_to_actor", "_actor_manager"):
+        assert f"self.{name}" in inspect.getsource(TuneController.__init__)
+    assert "self._live_actors_to_ray_actors_resources" in inspect.getsource(RayActorManager.__init__)
+    assert "self._tune_controller = tune_controller" in inspect.getsource(TrialRunnerWrapper.__init__)
 
 
 def test_a_sign_after_the_last_look_counts(tmp_path):
@@ -181,7 +280,7 @@ def test_after_a_signal_a_silent_trial_is_given_up_and_stays_open(tmp_path):
     search.wait(200)
     search.ledger.wind_down()
     search.wait(11)
-    assert search.killed == [search.trial]
+    assert search.killed == ["actor of t"]
     assert search.watch.given_up == {"t"}
     assert search.ended == {}
 
@@ -205,7 +304,7 @@ def test_after_a_signal_a_silent_trial_with_few_heartbeats_is_given_up_too(tmp_p
     search.wait(40)
     assert not search.killed
     search.wait(1)
-    assert search.killed == [search.trial]
+    assert search.killed == ["actor of t"]
     assert search.ended == {}
 
 
@@ -272,3 +371,21 @@ def test_a_write_that_never_ends_is_no_slow_storage(tmp_path, monkeypatch):
     with beating(str(file)):
         beat()
         save(tmp_path / "a.pt", {"epoch": 1})
+
+
+def test_a_worker_has_time_to_end_a_trial_before_the_next(monkeypatch):
+    """Otherwise Tune gives up after 2 s, and the next trial counts a lost worker."""
+    waited = []
+
+    def finish(timeout: float) -> None:
+        waited.append(timeout)
+
+    thread = SimpleNamespace(is_alive=lambda: True)
+    monkeypatch.setattr(
+        function_trainable, "get_session", lambda: SimpleNamespace(finish=finish, training_thread=thread)
+    )
+    monkeypatch.delenv("TUNE_FUNCTION_THREAD_TIMEOUT_S", raising=False)
+    session._import_ray()
+    trainable: Any = None
+    assert function_trainable.FunctionTrainable.reset_config(trainable, {}) is False
+    assert waited == [60]

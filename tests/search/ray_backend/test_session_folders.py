@@ -47,6 +47,29 @@ def test_only_what_a_driver_of_ours_left_goes(tmp_path: Path, monkeypatch) -> No
     assert (elsewhere / LOCK).exists()
 
 
+def test_what_a_driver_left_that_was_killed_while_ray_started_goes_from_winnows_own_folder(
+    tmp_path: Path, monkeypatch
+) -> None:
+    """It had no time to make its lock file. In other folders such a session may be that of another program."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    own, others = tmp_path / f"winnow-{os.getuid()}", tmp_path / "rays"
+    for root in (own, others):
+        for process_id in (ended.pid, os.getpid()):
+            (root / "ray" / f"session_2026-11-29_08-00-00_000000_{process_id}" / "logs").mkdir(parents=True)
+    for root in (own, others):
+        monkeypatch.setenv("RAY_TMPDIR", str(root))
+        sweep_sessions()
+        assert (
+            len(list((root / "ray").iterdir())) == 2
+        )  # new ones may be those of another container, whose processes are not seen
+        for folder in (root / "ray").iterdir():
+            os.utime(folder, (0, 0))
+        sweep_sessions()
+    assert [folder.name.rpartition("_")[2] for folder in (own / "ray").iterdir()] == [str(os.getpid())]
+    assert len(list((others / "ray").iterdir())) == 2
+
+
 def test_what_a_driver_left_in_rays_usual_folder_goes_too(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "private"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))

@@ -134,7 +134,7 @@ class Cancelling:
 
 
 @pytest.mark.parametrize(
-    ("sign", "allowed"), [(None, 1e9), ("0 1 elsewhere", STARTING), ("1 1 elsewhere", 5.0)], ids=str
+    ("sign", "allowed"), [(None, 10_000.0), ("0 1 elsewhere", STARTING), ("1 1 elsewhere", 5.0)], ids=str
 )
 def test_the_timeout_of_a_task_counts_from_its_first_batch(tmp_path, sign, allowed):
     seconds, ray, file = [0.0], Cancelling(), tmp_path / "a.beat"
@@ -143,13 +143,24 @@ def test_the_timeout_of_a_task_counts_from_its_first_batch(tmp_path, sign, allow
         file.write_text(sign)
     seconds[0] = 2.0
     tasks._kill_hung(ray, {"a": running}, 5.0)  # reads the sign
-    seconds[0] += allowed
-    tasks._kill_hung(ray, {"a": running}, 5.0)
+    for _ in range(int(allowed)):
+        seconds[0] += 1
+        tasks._kill_hung(ray, {"a": running}, 5.0)
     assert not ray.cancelled
     seconds[0] += 1
     tasks._kill_hung(ray, {"a": running}, 5.0)
     assert ray.cancelled == (["a"] if sign else [])
     assert not sign or f"the limit is {allowed:.0f} s" in (running.hung or "")
+
+
+def test_a_suspended_job_kills_no_task(tmp_path):
+    seconds, ray, file = [0.0], Cancelling(), tmp_path / "a.beat"
+    running: tasks._Running[str] = tasks._Running("a", (), silence=Silence(str(file), lambda: seconds[0]))
+    file.write_text("1 1 elsewhere")
+    for passed in (2.0, 1000.0, 2.0):
+        seconds[0] += passed
+        tasks._kill_hung(ray, {"a": running}, 5.0)
+    assert not ray.cancelled
 
 
 def test_a_task_whose_signs_cannot_be_written_is_not_killed(tmp_path):

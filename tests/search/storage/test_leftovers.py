@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -17,9 +19,11 @@ from tests.helpers.ledgers import RECORDED_DATA
 from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports.durable import LOCK, sweep_parts
 from winnow.search.operations.training import TrainingJob, fit_and_test
-from winnow.search.storage.leftovers import new_probe, sweep_temporary, temporary_folder
+from winnow.search.storage import remote as storage
+from winnow.search.storage.leftovers import new_probe, sweep_temporary, temporary_errors, temporary_folder
 from winnow.search.storage.remote import check_usable
 from winnow.search.storage.run_folder import RunFolder, answers_name, create, write_text
+from winnow.spaces.errors import InputError
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": RECORDED_DATA}
 
@@ -79,6 +83,19 @@ def test_half_written_folders_of_a_run_go(tmp_path, dead_process):
     assert theirs.is_dir()
 
 
+def test_half_written_files_in_another_storage_go(tmp_path):
+    """As at `hdfs://`, where a file has a temporary name until it is whole."""
+    folder = create(tmp_path, "r", "r", {**STUDY, "storage": f"memory://{tmp_path.name}/r"})
+    left = ("checkpoints/.trial-00003.pt.1a2b3c4d", "checkpoints/.trial-00003.beat", "predictions/.t3-s77.npz.1a2b3c4d")
+    kept = ("checkpoints/trial-00003.pt", "predictions/t3-s77.npz", "predictions/.mine")
+    for name in (*left, *kept):
+        storage.write(storage.join(folder.shared, name), b"whole")
+    with folder.locked():
+        for part in ("checkpoints", "predictions"):
+            names = {name for name in map(Path, kept) if name.parent.name == part}
+            assert set(storage.names(storage.join(folder.shared, part))) == {name.name for name in names}
+
+
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_half_written_files_in_the_storage_of_a_run_go(tmp_path, scheme):
     storage = tmp_path / "storage"
@@ -92,6 +109,28 @@ def test_half_written_files_in_the_storage_of_a_run_go(tmp_path, scheme):
     with folder.locked():
         assert [file.name for file in left if file.exists()] == []
         assert [file.name for file in kept if not file.exists()] == []
+
+
+def test_no_room_for_temporary_files_is_told(monkeypatch):
+    """On a full disk a folder may still be made, but Python, which looks for a place by writing a file, finds none."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile._os, "write", refuse)
+    monkeypatch.setattr(tempfile._io, "open", refuse)
+    sweep_temporary()
+    with (
+        pytest.raises(InputError, match=r"^no folder for temporary files can be written.*set TMPDIR"),
+        temporary_errors("resume"),
+    ):
+        temporary_folder("tune").__enter__()
+    with (
+        pytest.raises(InputError, match=r"temporary files cannot be written \(No space left"),
+        temporary_errors("resume"),
+    ):
+        refuse()
 
 
 def test_what_a_killed_write_left_goes_with_the_next_write_of_the_same_file(tmp_path, dead_process):

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
 from tests.conftest import REPOSITORY
 from winnow.reports import durable
+from winnow.reports.masking import without_secrets
 from winnow.search.storage import remote as storage
 from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
+from winnow.search.training.errors import StorageFailed, storage_errors
+from winnow.search.training.heartbeat import beating
 from winnow.spaces.errors import InputError
 
 # An fsspec file system that another package brings: `shelf://host/path` lies under the folder that SHELF names; where SEALED
@@ -30,7 +34,22 @@ class Shelf(DirFileSystem):
     def open(self, path, mode="rb", **options):
         if "w" in mode and "SEALED" in os.environ:
             raise PermissionError(13, "Permission denied", path)
+        self._answer()
         return super().open(path, mode, **options)
+    def rm_file(self, path):
+        self._answer()
+        return super().rm_file(path)
+    def find(self, *args, **options):
+        self._answer()
+        return super().find(*args, **options)
+    def info(self, path, **options):
+        self._answer()
+        return super().info(path, **options)
+    def _answer(self):
+        if "GONE" in os.environ:
+            raise ShelfError("no answer from s3://anna:s3cr3t@host/runs\\nmore")
+class ShelfError(Exception):
+    pass
     @classmethod
     def _strip_protocol(cls, path):
         return path.removeprefix("shelf://").rstrip("/")
@@ -130,6 +149,24 @@ def test_other_processes_share_an_fsspec_storage(tmp_path):
     assert [path.name for path in shelf.rglob("*") if path.is_file()] == ["t.pt"]
 
 
+def test_the_own_errors_of_an_fsspec_package_are_errors_of_the_storage(tmp_path, monkeypatch):
+    """As those of paramiko, azure and gcsfs, which are no OSError. Else a storage that fails for a moment fails trials for good."""
+    monkeypatch.setenv("SHELF", str(tmp_path))
+    monkeypatch.setenv("GONE", "yes")
+    module: dict[str, type] = {}
+    exec(SHELF, module)
+    fsspec.register_implementation("shelf", module["Shelf"], clobber=True)
+    for used in (storage.read, lambda uri: storage.write(uri, b"x"), storage.delete, storage.names, storage.size):
+        with pytest.raises(OSError, match=r"^ShelfError: no answer from s3://\*\*\*@host/runs$"):
+            used("shelf://runs/r/t.pt")
+    with pytest.raises(StorageFailed, match="ShelfError: no answer"), storage_errors("shelf://runs"):
+        storage.read("shelf://runs/r/t.pt")
+    with beating("shelf://runs/r/t.beat"):
+        pass
+    with pytest.raises(InputError, match=r"cannot write and read there \(ShelfError: no answer"):
+        storage.check_usable("shelf://runs")
+
+
 @pytest.mark.parametrize("given", ["nonsense://bucket/runs", "sftp://host/runs"])
 def test_a_scheme_nobody_knows_is_refused(given):
     with pytest.raises(InputError, match=f"--storage {given}: cannot write and read there"):
@@ -154,6 +191,8 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         ("s3://bucket?secret_key=s3cr3t", "s3://bucket?secret_key=***"),
         ("s3://AKIA:s3cr3t/with+slash@bucket/runs@2", "s3://***@bucket/runs@2"),
         ("s3://AKIA%3As3cr3t@bucket/runs", "s3://***@bucket/runs"),
+        ("s3://AKIA:123/s3cr3t@bucket/runs", "s3://***@bucket/runs"),  # 123 is no port
+        ("hdfs://anna:1234567/s3cr3t@host/runs", "hdfs://***@host/runs"),
         ("s3://bucket/runs?pwd=s3cr3t", "s3://bucket/runs?pwd=***"),
         ("sftp://host/runs?passphrase=s3cr3t&port=22", "sftp://host/runs?passphrase=***&port=22"),
         ("smb://host/runs?pass=s3cr3t", "smb://host/runs?pass=***"),
@@ -194,4 +233,4 @@ def test_a_secret_in_a_uri_is_refused_and_not_repeated(uri, shown):
     ],
 )
 def test_a_place_without_secrets_is_left_alone(place):
-    assert storage.without_secrets(place) == place
+    assert without_secrets(place) == place

@@ -39,3 +39,23 @@ def test_prints_do_not_fill_the_disk(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     with printing_to(str(tmp_path / "no" / "folder.log")):
         print("lost")
+
+
+def test_a_stream_that_a_module_keeps_serves_the_next_trainings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `def log(text, out=sys.stdout)` of a module that the first trial imports, or in a handler of `logging`."""
+    with printing_to(str(tmp_path / "a.log")):
+        kept = sys.stdout
+        kept.close()
+    print("between", file=kept, flush=True)
+    with printing_to(str(tmp_path / "b.log")):
+        print("second", file=kept)
+        with printing_to(str(tmp_path / "c.log")):
+            print("inner", file=kept)
+        print("third")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "b.log": "second\nthird\n",
+        "c.log": "inner\n",
+    }
+    assert capsys.readouterr().out == "between\n"

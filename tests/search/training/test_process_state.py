@@ -51,7 +51,7 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "working directory": lambda folder: os.chdir(folder),
     "environment": lambda folder: os.environ.update(PATH="/nowhere", WINNOW_EVIL="1"),
     "signal handlers": lambda folder: signal.signal(signal.SIGTERM, signal.SIG_IGN),
-    "alarm": lambda folder: signal.alarm(3600),
+    "alarms": lambda folder: signal.alarm(3600),
     "file mode mask": lambda folder: os.umask(0o177),
     "CPUs": lambda folder: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
     "module search path": lambda folder: sys.path.insert(0, str(folder)),
@@ -68,6 +68,9 @@ EVIL: dict[str, Callable[[Any], object]] = {
     "gradient mode": lambda folder: torch.set_grad_enabled(False),
     "autocast": lambda folder: torch.set_autocast_enabled("cpu", True),
     "cache of autocast": lambda folder: torch.set_autocast_cache_enabled(False),
+    "default group of torch.distributed": lambda folder: torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/group", rank=0, world_size=1
+    ),
     "threads of autograd": lambda folder: torch.autograd.set_multithreading_enabled(False),
     "flash attention": lambda folder: torch.backends.cuda.enable_flash_sdp(False),
     "mem_efficient attention": lambda folder: torch.backends.cuda.enable_mem_efficient_sdp(False),
@@ -89,6 +92,8 @@ EVIL: dict[str, Callable[[Any], object]] = {
 MORE: list[tuple[str, Callable[[Any], object]]] = [
     ("environment", lambda folder: os.environ.pop("HOME")),
     ("standard streams", lambda folder: setattr(sys, "stderr", sys.stdout)),
+    ("alarms", lambda folder: signal.setitimer(signal.ITIMER_VIRTUAL, 3600)),
+    ("alarms", lambda folder: signal.setitimer(signal.ITIMER_PROF, 3600)),
     ("garbage collector", lambda folder: gc.set_threshold(1)),
     ("tracing", lambda folder: sys.setprofile(lambda *_: None)),
     ("tracing", lambda folder: threading.settrace(lambda *_: None)),
@@ -109,6 +114,8 @@ MORE: list[tuple[str, Callable[[Any], object]]] = [
 ]
 """Further damage to settings of several parts, or to several settings of a kind."""
 
+OF_GPUS = ("memory of GPUs", "errors on synchronization")
+
 NOT_CLOSED = ("open modes of torch", "hooks of saved tensors", "number of threads between operations")
 """Settings that nobody can restore."""
 
@@ -120,7 +127,7 @@ def _sound_process(monkeypatch):
 
 def test_every_setting_has_its_damage():
     flags = {f"torch.backends.{path}" for path in process_state.BACKEND_FLAGS}
-    assert {*EVIL, *NOT_CLOSED, *LIMITS, *flags, "priority", "memory of GPUs"} == process_state.SETTINGS.keys()
+    assert {*EVIL, *NOT_CLOSED, *LIMITS, *flags, "priority", *OF_GPUS} == process_state.SETTINGS.keys()
 
 
 def test_every_setting_can_be_read():
@@ -132,7 +139,7 @@ def test_a_training_leaves_the_process_as_it_was(name, damage, tmp_path):
     def equal() -> bool:
         return process_state._is(name, before[name])
 
-    if name == "alarm":
+    if name == "alarms":
         signal.setitimer(signal.ITIMER_REAL, 0)  # pytest's timeout is one
     before = read_state()
     with contained():
@@ -181,6 +188,33 @@ def test_the_memory_of_gpus_that_a_training_may_use_is_restored(monkeypatch, bef
         torch.cuda.set_per_process_memory_fraction(0.1, 0)
         torch.cuda.set_per_process_memory_fraction(0.2, 1)
     assert shares == {0: 1.0, 1: 1.0} | before
+
+
+def test_errors_on_synchronization_are_switched_off_again(monkeypatch):
+    """With a stand-in for a GPU. They would fail every later training."""
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with contained():
+        torch.cuda.set_sync_debug_mode(2)
+    assert modes == [0, 2, 0]
+
+
+def test_a_timer_that_ends_the_process_is_stopped():
+    """`faulthandler.dump_traceback_later` would end the next training."""
+    code = (
+        "import faulthandler, time\n"
+        "from winnow.search.training.process_state import contained\n"
+        "with contained():\n"
+        "    faulthandler.dump_traceback_later(0.5, exit=True)\n"
+        "time.sleep(1)\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
 def test_a_setting_that_can_no_longer_be_read_keeps_no_other_from_being_restored(monkeypatch):

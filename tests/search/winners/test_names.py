@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from PIL import Image
 from tests.helpers.make_run import make_run
 from winnow.models import build
 from winnow.reports.visible import plotly_text
+from winnow.search.cli import lasting_stream
+from winnow.search.cli.common import load_space
 from winnow.search.cli.main import main
 from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.training.checkpoint import save
 from winnow.search.winners.predicting import predict, predict_each
+from winnow.spaces import catalog
 from winnow.spaces.schema import Config
 
 torch.set_num_threads(1)
@@ -107,6 +111,26 @@ def test_tables_in_the_terminal(command: tuple[str, str], run: Path, capsys: pyt
     text = capsys.readouterr().out
     assert "\x1b[31mred" not in text
     assert not any(char in text for char in "\u202e\u200f")
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_a_csv_file_in_the_terminal(
+    is_terminal: bool, run: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file or a pipe gets the names as they are."""
+    monkeypatch.setattr(lasting_stream._Lasting, "isatty", lambda self: is_terminal, raising=False)
+    sql = "select distinct true_class, true_class::enum('\x1b[31mred', 'other') as \"\x1b[2J\" from predictions where contains(true_class, 'red')"
+    capsysbinary.readouterr()
+    assert winnow("query", run, sql, "--csv") == 0
+    text, escape = capsysbinary.readouterr().out.decode(), "\u241b" if is_terminal else "\x1b"
+    assert text == f'"true_class","{escape}[2J"\n"{escape}[31mred","{escape}[31mred"\n'
+
+
+def test_notes_of_a_space_are_printable(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    space = replace(catalog.load("digits"), notes=("about \x1b[31mred",))
+    monkeypatch.setattr(catalog, "load", lambda *_: space)
+    load_space("digits", ())
+    assert capsys.readouterr().err == "note: about \\x1b[31mred\n"
 
 
 def test_marks_of_direction_are_visible_in_figures() -> None:
