@@ -125,6 +125,30 @@ def are_comparable(run: RunFacts, row: Mapping[str, Any], other: Mapping[str, An
     return measured_loss_of(configs[0]) == measured_loss_of(configs[1])
 
 
+def have_one_kind_of_loss(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the test losses of configs can stand in one column: all are of the same kind.
+
+    Args:
+        rows: Rows of `winners`. Those without a test loss do not count.
+    """
+    configs = [json.loads(row["config"]) or {} for row in rows if row["test_loss"] is not None]
+    if all(config.get("loss") == configs[0].get("loss") for config in configs):
+        return True
+    from winnow.spaces.schema import measured_loss_of
+
+    return all(measured_loss_of(config) == measured_loss_of(configs[0]) for config in configs)
+
+
+VIEWS = ("test_flip", "test_shift")
+"""The config keys that say over which views of each test image the outputs are averaged. Validation uses the image alone."""
+
+
+def views_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of `VIEWS` that have an effect in the config of a row of `winners`, with their values."""
+    config = json.loads(row["config"]) or {}
+    return {key: config[key] for key in VIEWS if config.get(key)}
+
+
 def has_cross_entropy(row: Mapping[str, Any]) -> bool:
     """Return whether the reported loss of a config is cross-entropy, which can be computed from the recorded probabilities.
 

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from winnow.spaces.grammar.nodes import Fixed, Group, Node, draw
+from winnow.spaces.grammar.domains import Choice
+from winnow.spaces.grammar.nodes import Branches, Fixed, Group, Node, Open, draw
 from winnow.spaces.grammar.parse import is_open
 from winnow.spaces.stub_trials import KnownTrial
 from winnow.spaces.views import VIEWS
@@ -22,7 +23,7 @@ def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
 
     Keys that the space leaves open keep the recipe's value. So does `data.augment`, which is part of what is trained. What retraining
     adds to a winner's config in place of its validation images, the epoch after which it ends and the reductions of a plateau
-    schedule, is left out: it is no choice of the space.
+    schedule, is left out unless the space mentions it.
 
     Args:
         recipe: A complete config.
@@ -31,8 +32,39 @@ def under_protocol(recipe: dict[str, Any], space: Group) -> dict[str, Any]:
     adapted = {**copy.deepcopy(recipe), "data": _data_under_protocol(recipe.get("data"), space.children.get("data"))}
     _take_over(adapted, space, PROTOCOL_KEYS)
     if isinstance(adapted.get("schedule"), dict):
-        adapted["schedule"].pop("reductions", None)
+        adapted["schedule"] = _without_reductions(adapted["schedule"], space)
     return adapted
+
+
+def without_decisions(config: dict[str, Any], space: Group) -> dict[str, Any]:
+    """Return a config without what retraining sets in place of validation images: the last epoch, and the reductions of a plateau schedule.
+
+    Args:
+        config: A complete config.
+        space: The root of the space. What it mentions is kept; a last epoch that it fixes has the value of the space.
+    """
+    config = {**config, "schedule": _without_reductions(config["schedule"], space)}
+    _take_over(config, space, ["stop_after"])
+    return config
+
+
+def _without_reductions(schedule: dict[str, Any], space: Group) -> dict[str, Any]:
+    if "schedule" in space.children and _mentions(space.children["schedule"], "reductions"):
+        return schedule
+    return {key: value for key, value in schedule.items() if key != "reductions"}
+
+
+def _mentions(node: Node, key: str) -> bool:
+    """Return whether a node, or any of its options, has a key."""
+    match node:
+        case Group():
+            return key in node.children
+        case Branches():
+            return any(key in option.children for option in node.options.values())
+        case Open(domain=Choice() as domain):
+            return any(isinstance(option, dict) and key in option for option in domain.options)
+        case _:
+            return False
 
 
 def _data_under_protocol(of_recipe: Any, of_space: Node | None) -> Any:

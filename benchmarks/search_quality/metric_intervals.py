@@ -22,7 +22,13 @@ import numpy as np
 from benchmarks import RESULTS
 from benchmarks.search_quality.intervals import holds
 from winnow.reports.tables.answers import Answers
-from winnow.reports.tables.contributions import CONTRIBUTIONS, contributions, difference_over_both, interval_over_both
+from winnow.reports.tables.contributions import (
+    CONTRIBUTIONS,
+    contributions,
+    difference_over_both,
+    has_rare_class,
+    interval_over_both,
+)
 
 Array = np.ndarray
 
@@ -58,11 +64,12 @@ MORE_SETTINGS = (
 
 @dataclass(frozen=True)
 class Shares:
-    """The metric in the population, and shares of the repetitions in percent."""
+    """The metric in the population, and shares of the repetitions in percent, the first two of those with an interval."""
 
     truth: float
     coverage: float
     false_difference: float
+    no_interval: float
 
 
 def simulate(
@@ -75,7 +82,7 @@ def simulate(
 ) -> dict[str, Shares]:
     """How the intervals of each metric did."""
     truth = truths(case, tuple(metrics))
-    counts = {metric: np.zeros(2) for metric in metrics}
+    counts = {metric: np.zeros(3) for metric in metrics}
     for _ in range(repetitions):
         true, images = draw_images(case, num_images, random)
         first, second = (draw_answers(case, true, images, num_seeds, random) for _ in range(2))
@@ -83,10 +90,17 @@ def simulate(
             values, others = contributions(metric, first), contributions(metric, second)
             assert values is not None
             assert others is not None
+            if has_rare_class(metric, first):
+                continue
             interval = interval_over_both(metric, values, first)
             difference = difference_over_both(metric, values, others)
-            count += (holds(interval, truth[metric]), not holds(difference, 0.0))
-    return {metric: Shares(truth[metric], *(100 * count / repetitions)) for metric, count in counts.items()}
+            count += (holds(interval, truth[metric]), not holds(difference, 0.0), 1)
+    return {metric: _shares(truth[metric], *count, repetitions) for metric, count in counts.items()}
+
+
+def _shares(truth: float, held: float, different: float, num_known: float, repetitions: int) -> Shares:
+    known = max(num_known, 1)
+    return Shares(truth, 100 * held / known, 100 * different / known, 100 * (1 - num_known / repetitions))
 
 
 @cache
@@ -142,8 +156,8 @@ def main() -> None:
         for row in json.loads(file.read_text())["rows"]
         if (row["case"], row["images"], row["seeds"], row["metric"]) not in again
     ]
-    print("| classes | images | seeds | metric | truth | coverage | equal configs called different |")
-    print("|---|---|---|---|---|---|---|")
+    print("| classes | images | seeds | metric | truth | coverage | equal configs called different | no interval |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, num_images, num_seeds in settings:
         case = CASES[name]
         metrics = [each for each in options.metrics if each != "test_top5_accuracy" or len(case.shares) > 5]
@@ -152,7 +166,7 @@ def main() -> None:
             rows.append({**about, "metric": metric, **asdict(shares)})
             print(
                 f"| {name} | {num_images} | {num_seeds} | {metric} | {shares.truth:.3f} | {shares.coverage:.1f} | "
-                f"{shares.false_difference:.1f} |",
+                f"{shares.false_difference:.1f} | {shares.no_interval:.1f} |",
                 flush=True,
             )
     file.write_text(json.dumps({"rows": rows}, indent=1) + "\n")

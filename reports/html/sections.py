@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from winnow.reports.facts import metrics_on_test_images
+from winnow.reports.facts import have_one_kind_of_loss, metrics_on_test_images
 from winnow.reports.figures import front as figures_front
 from winnow.reports.figures import winners as figures_winners
 from winnow.reports.figures.style import STATUS_COLORS
@@ -22,6 +22,7 @@ from winnow.reports.tables.candidates import incumbent
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import summary, wording
 from winnow.reports.text.advice import advice
+from winnow.reports.text.baseline import protocol_differences
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.failure_classes import class_rows
 from winnow.reports.text.mistakes import mistake_rows
@@ -96,7 +97,7 @@ def _headline(run: RunData) -> tuple[str, str, str] | None:
             about = f"is the {name} of the winner{on}"
         about += f", mean of {seeds_text(first)}"
         if low is None:
-            about += f" ({wording.why_no_interval(first)}, so no interval)"
+            about += f" ({wording.why_no_interval(run, first)}, so no interval)"
         else:
             about += f", 95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, first)}"
         return wording.objective_text(run, first["test_objective"]), about, "headline"
@@ -151,7 +152,11 @@ def winners(run: RunData) -> Section:
         objective=wording.objective_name(run),
         tested=wording.tested_name(run),
         over=wording.intervals_over(run, rows),
-        warnings=list(filter(None, [wording.other_loss(run, rows), *map(wording.one_class_warning, rows)])),
+        warnings=[
+            *filter(None, [wording.other_loss(run, rows), *map(wording.one_class_warning, rows)]),
+            *protocol_differences(run, rows),
+            *([] if have_one_kind_of_loss(rows) else [wording.OTHER_LOSSES]),
+        ],
         left_out=left_out(run, rows),
         earlier=earlier_tests_text(run),
         majority=wording.largest_class_text(run, "test"),
@@ -189,9 +194,9 @@ def front(run: RunData) -> Section | None:
 def _metrics_table(run: RunData, rows: list[Row]) -> Table | None:
     """Return a table of the winners' metrics on the test images; None if nothing was tested.
 
-    Metrics that no winner has, or that are the same for every network, are left out.
+    Metrics that no winner has, or that are the same for every network, are left out, and so is the loss if it is not of one kind.
     """
-    metrics = (*metrics_on_test_images(run), "test_loss")
+    metrics = (*metrics_on_test_images(run), *(["test_loss"] if have_one_kind_of_loss(rows) else []))
     known = [key for key in metrics if any(row[key] is not None for row in rows)]
     if not known:
         return None
@@ -209,7 +214,15 @@ def _metrics_table(run: RunData, rows: list[Row]) -> Table | None:
 
 def _class_table(run: RunData) -> Table | None:
     """Return a table of precision, recall and F1 of the first winner by class; None if its predictions are missing."""
-    rows = [row for row in run.rows("classes") if row["rank"] == 1]
+    return class_table([row for row in run.rows("classes") if row["rank"] == 1])
+
+
+def class_table(rows: Sequence[Row]) -> Table | None:
+    """Return a table of precision, recall and F1 by class; None without rows.
+
+    Args:
+        rows: The classes of one config or training, with the columns of the table `classes` from `class_name` on.
+    """
     lines = [
         [row["class_name"], str(row["support"]), *(wording.percent(row[key]) for key in ("precision", "recall", "f1"))]
         for row in rows

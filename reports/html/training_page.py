@@ -14,10 +14,11 @@ from winnow.reports.figures import training as figures_training
 from winnow.reports.figures.winners import confusion_of
 from winnow.reports.html.gallery import mistakes_of
 from winnow.reports.html.page import document
+from winnow.reports.html.sections import class_table
 from winnow.reports.html.templating import Section, Table, render
 from winnow.reports.reading.training import FIGURES, TrainingData, read_training
 from winnow.reports.tables.parquet import write_table
-from winnow.reports.tables.training import TABLES, environment_rows, largest_class
+from winnow.reports.tables.training import TABLES, class_rows, environment_rows, largest_class
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
 from winnow.reports.text.winner_recipe import training_words
@@ -161,7 +162,13 @@ def _test_images(training: TrainingData) -> Section:
     if arrays is not None:
         figures = confusion_of(arrays["true"], arrays["predicted"], training.class_names)
         mistakes = mistakes_of(arrays, training.class_names)
-    html = render("training_test_images.html", tested=arrays is not None, figures=figures, mistakes=mistakes)
+    html = render(
+        "training_test_images.html",
+        tested=arrays is not None,
+        figures=figures,
+        classes=class_table(class_rows(training)),
+        mistakes=mistakes,
+    )
     return Section("test-images", "Test images", html, figures)
 
 

@@ -6,14 +6,14 @@ from winnow.reports.schemas.column import GPU, IMAGE_NAME, NUM_PARAMETERS, RUN, 
 from winnow.spaces.epoch_figures import METRICS, name_on_test_images
 
 _WINNER_TRIAL = Column(
-    "trial", "int", "number of the trial that the config comes from", null="a baseline that was not a trial"
+    "trial", "int", "number of the trial that the config comes from", null="a baseline that no trial completed"
 )
 _RANK = Column("rank", "int", "rank in the search; the best config has rank 1", null="the baseline")
-_BASELINE = Column("baseline", "bool", "whether this is the baseline recipe, trained under the same protocol")
+_BASELINE = Column("baseline", "bool", "whether this is the baseline recipe, retrained beside the winners")
 _UNFINISHED = "the training did not complete"
 _UNTESTED = "no seed completed"
 _ONE_SEED = "fewer than two seeds completed"
-_NO_INTERVAL = f"{_ONE_SEED}, or all seeds have equal values and no predictions"
+_NO_INTERVAL = f"{_ONE_SEED}, all seeds have equal values and no predictions, or the objective is a mean over classes and one has fewer than 4 test images"
 
 TABLES = {
     "winners": TableSchema(
@@ -100,7 +100,7 @@ TABLES = {
                 "search_objective",
                 "float",
                 "objective in the search; mean over the completed repeats of the config",
-                null="a baseline that was not a trial",
+                null="a baseline that no trial completed",
             ),
             Column("objective_gap", "float", "search_objective - test_objective", null="either is null"),
             Column(
@@ -228,9 +228,9 @@ TABLES = {
             Column(
                 "precision",
                 "float",
-                "mean over the seeds: share of the images predicted as this class that belong to it",
+                "share of the images predicted as this class that belong to it; mean over the seeds that predict the class",
                 "fraction",
-                "the class is never predicted",
+                "no seed predicts the class",
             ),
             Column(
                 "recall",

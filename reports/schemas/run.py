@@ -13,7 +13,10 @@ TABLES = {
             RUN,
             Column("phase", "string", "search or retrain"),
             Column(
-                "trial", "int", "number of the trial that the config comes from", null="a baseline that was not a trial"
+                "trial",
+                "int",
+                "number of the trial that the config comes from",
+                null="a baseline that no trial completed",
             ),
             Column("seed", "int", "seed of the training", null="phase is search and no epoch finished"),
             Column("status", "string", "diverged, out_of_memory, failed, lost or timed_out"),

@@ -136,7 +136,9 @@ TABLES = {
             RUN,
             Column("phase", "string", "search, audit (a stopped trial after its stop) or retrain"),
             Column(
-                "trial", "int", "number of the trial that the config comes from; -1 for a baseline that was not a trial"
+                "trial",
+                "int",
+                "number of the trial that the config comes from; -1 for a baseline that no trial completed",
             ),
             SEED,
             *(Column(f.name, f.kind, f.meaning, f.unit, f.null) for f in EPOCH_FIGURES if f.column),

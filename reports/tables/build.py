@@ -31,6 +31,7 @@ from winnow.spaces.epoch_figures import curve_of
 from winnow.spaces.errors import SpaceError
 from winnow.spaces.grammar.domains import ArrowKind
 from winnow.spaces.grammar.nodes import columns
+from winnow.spaces.start_points import without_decisions
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -153,16 +154,10 @@ def config_values(space: Space, config: dict[str, Any], kinds: Mapping[str, Arro
         Values by column. Parameters that only the space defines are null for a config outside it.
     """
     try:
-        study_params = space.encode(_without_decisions(config))
+        study_params = space.encode(without_decisions(config, space.root))
     except SpaceError:
         study_params = {}
     return parameter_values(space, config, study_params, kinds)
-
-
-def _without_decisions(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config without the values that retraining sets: the last epoch, and the epochs at which a plateau reduced the rate."""
-    schedule = {key: value for key, value in config["schedule"].items() if key != "reductions"}
-    return {key: value for key, value in config.items() if key != "stop_after"} | {"schedule": schedule}
 
 
 def parameter_values(space: Space, config: Any, study_params: Mapping[str, Any], kinds: Mapping[str, ArrowKind]) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,20 +21,36 @@ def class_rows(run: RunRecords) -> list[Row]:
     rows: list[Row] = []
     for lines in retrain_groups(run):
         loaded = [load_predictions(run.path, line["predictions"]) for line in lines if line.get("predictions")]
-        seeds = [arrays for arrays in loaded if arrays is not None]
-        if not seeds:
-            continue
-        num_classes = max(len(run.class_names), *(int(max(s["true"].max(), s["predicted"].max())) + 1 for s in seeds))
-        names = [*run.class_names, *(str(k) for k in range(len(run.class_names), num_classes))]
-        scores = [class_scores(each["true"], each["predicted"], num_classes) for each in seeds]
-        means = {key: _mean(np.stack([score[key] for score in scores])) for key in scores[0]}
-        for k, name in enumerate(names):
-            figures = {key: None if np.isnan(values[k]) else float(values[k]) for key, values in means.items()}
-            support = int((seeds[0]["true"] == k).sum())
-            rows.append(
-                {"run": run.name, **identity(lines[0]), "class": k, "class_name": name, "support": support, **figures}
-            )
+        seeds = [(arrays["true"], arrays["predicted"]) for arrays in loaded if arrays is not None]
+        if seeds:
+            about = {"run": run.name, **identity(lines[0])}
+            rows += [about | row for row in scores_by_class(seeds, run.class_names)]
     return rows
+
+
+def scores_by_class(seeds: Sequence[tuple[np.ndarray, np.ndarray]], names: Sequence[str]) -> list[Row]:
+    """Return `class`, `class_name`, `support`, `precision`, `recall` and `f1` of each class.
+
+    Args:
+        seeds: True and predicted classes of the test images, int64 [N] each, for each network; the true ones are the same.
+        names: Names of the classes. A class without a name gets its number.
+
+    Returns:
+        Means over the networks that have a value; None for a class without any.
+    """
+    num_classes = max(len(names), *(int(max(true.max(), predicted.max())) + 1 for true, predicted in seeds))
+    scores = [class_scores(true, predicted, num_classes) for true, predicted in seeds]
+    means = {key: _mean(np.stack([score[key] for score in scores])) for key in scores[0]}
+    support = np.bincount(seeds[0][0], minlength=num_classes)
+    return [
+        {
+            "class": k,
+            "class_name": names[k] if k < len(names) else str(k),
+            "support": int(support[k]),
+            **{key: None if np.isnan(values[k]) else float(values[k]) for key, values in means.items()},
+        }
+        for k in range(num_classes)
+    ]
 
 
 def class_scores(true: np.ndarray, predicted: np.ndarray, num_classes: int) -> dict[str, np.ndarray]:

@@ -3,7 +3,9 @@
 The mean of the contributions of a network is the metric. Their variance over the images, divided by the number of images, is the
 variance of the metric over other test sets of the same size. For an accuracy, a contribution is 1 if the prediction is correct and 0
 otherwise. For other metrics it is the metric plus its influence function (Hampel, 1974), which for the area under the ROC curve gives
-the variance of DeLong et al. (1988).
+the variance of DeLong et al. (1988). Where a metric is a mean over classes, deviations from the mean of a class of n images are scaled
+by the square root of n / (n - 1), without which the variance of a rare class would be too small. Of a class with one image it would be 0,
+so there is no interval if a class has fewer than `LEAST_OF_CLASS` images.
 
 `python -m benchmarks.search_quality.metric_intervals` simulates coverage and false differences.
 """
@@ -61,10 +63,22 @@ def effective_images(metric: str, answers: Answers) -> float:
     return float(len(counts) ** 2 / (1 / counts).sum())
 
 
+def has_rare_class(metric: str, answers: Answers) -> bool:
+    """Return whether a metric has no interval over the test images, because a class has fewer than `LEAST_OF_CLASS` of them.
+
+    Args:
+        metric: Name of the metric, such as `test_balanced_accuracy`.
+        answers: True classes of the test images.
+    """
+    counts = np.bincount(answers.true)
+    return metric in OVER_CLASSES and bool((counts[counts > 0] < LEAST_OF_CLASS).any())
+
+
 def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval:
     """Return the mean of a metric over the networks, with its 95 % interval over seeds and test images.
 
-    The interval of the calibration error reaches down to that of the estimate without bias (see `unbiased_calibration_error`).
+    The interval of the calibration error reaches down to that of the estimate without bias (see `unbiased_calibration_error`). There is
+    none if `has_rare_class`.
 
     Args:
         metric: Name of the metric, such as `test_auroc`.
@@ -73,6 +87,8 @@ def interval_over_both(metric: str, values: Array, answers: Answers) -> Interval
     """
     if metric == "test_loss":
         return mean_interval(values)
+    if has_rare_class(metric, answers):
+        return Interval(float(values.mean()), None, None)
     interval = share_interval(values, effective_images(metric, answers), of_ranks=metric in OF_RANKS)
     if metric != "test_calibration_error" or interval.low is None:
         return interval
@@ -140,7 +156,8 @@ def _balanced_accuracy(answers: Answers, seed: int) -> Array:
     recalls = np.bincount(answers.true, weights=correct) / np.maximum(counts, 1)
     present = counts > 0
     weights = len(correct) / (present.sum() * np.maximum(counts, 1))
-    return recalls[present].mean() + weights[answers.true] * (correct - recalls[answers.true])
+    values = recalls[present].mean() + weights[answers.true] * (correct - recalls[answers.true])
+    return _without_bias(values, answers.true)
 
 
 def _macro_f1(answers: Answers, seed: int) -> Array:
@@ -153,7 +170,20 @@ def _macro_f1(answers: Answers, seed: int) -> Array:
     f1 = 2 * right / total
     # One more image of class t that is predicted as p changes the F1 of both classes.
     change = np.where(true == predicted, 2 / total[true], 0.0) - (f1 / total)[true] - (f1 / total)[predicted]
-    return f1[present].mean() + len(true) / present.sum() * change
+    return _without_bias(f1[present].mean() + len(true) / present.sum() * change, true)
+
+
+def _without_bias(values: Array, true: Array) -> Array:
+    """Scale the deviations of the images from the mean of their class, whose variance is then that of other images of the class.
+
+    Args:
+        values: The contribution of each image, float64 [N].
+        true: The true classes, int64 [N].
+    """
+    counts = np.bincount(true)
+    means = np.bincount(true, weights=values) / np.maximum(counts, 1)
+    scales = np.sqrt(counts / np.maximum(counts - 1, 1))
+    return means[true] + scales[true] * (values - means[true])
 
 
 def _auroc(answers: Answers, seed: int) -> Array | None:
@@ -173,7 +203,7 @@ def _auroc(answers: Answers, seed: int) -> Array | None:
         area = share[positive].mean()
         influence += np.where(positive, num / positive.sum(), num / (~positive).sum()) * (share - area)
         total, classes = total + area, classes + 1
-    return (total + influence) / classes if classes else None
+    return _without_bias((total + influence) / classes, answers.true) if classes else None
 
 
 def _rank(ordered: Array, values: Array) -> Array:
@@ -204,6 +234,8 @@ CONTRIBUTIONS: dict[str, Callable[[Answers, int], Array | None]] = {
     "test_auroc": _auroc,
     "test_calibration_error": _calibration_error,
 }
+LEAST_OF_CLASS = 4
+"""Number of test images of a class from which a mean over classes has an interval: of fewer, their spread says too little."""
 NEED_PROBABILITIES = ("test_top5_accuracy", "test_auroc")
 """The metrics that need the probabilities of all classes."""
 COUNTED = ("test_accuracy", "test_top5_accuracy")
@@ -211,3 +243,4 @@ COUNTED = ("test_accuracy", "test_top5_accuracy")
 OF_RANKS = ("test_auroc",)
 """The metrics that depend on the order of the probabilities, not on right and wrong predictions."""
 OVER_CLASSES = ("test_balanced_accuracy", "test_macro_f1", "test_auroc")
+"""The metrics that are means over classes."""

@@ -16,6 +16,7 @@ from winnow.reports.tables.contributions import (
     NEED_PROBABILITIES,
     contributions,
     difference_over_both,
+    has_rare_class,
     interval_over_both,
 )
 from winnow.reports.tables.intervals import Interval, seeds_interval
@@ -83,7 +84,8 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
 
     Returns:
         The difference, positive if the first is better; None if a value is missing. It has no interval if either has fewer than two
-        seeds, if predictions are missing, if the two were tested on different images, or if the metric is a custom function.
+        seeds, if predictions are missing, if the two were tested on different images, if `has_rare_class`, or if the metric is a
+        custom function.
     """
     (mean, answers), (other_mean, other_answers) = first, second
     if mean is None or other_mean is None:
@@ -93,7 +95,7 @@ def metric_gain(metric: str, first: Tested, second: Tested) -> Interval:
     if answers is None or other_answers is None or not answers.same_images(other_answers):
         return Interval(gain, None, None)
     values, others = (_contributions(metric, *each) for each in ((answers, mean), (other_answers, other_mean)))
-    if values is None or others is None:
+    if values is None or others is None or has_rare_class(metric, answers):
         return Interval(gain, None, None)
     _, low, high = difference_over_both(metric, sign * values, sign * others)
     return Interval(gain, low, high)
@@ -109,7 +111,8 @@ def metric_interval(metric: str, values: Sequence[float], answers: Answers | Non
 
     Returns:
         The mean and its interval over seeds and test images, and the number of these images. The interval is over seeds alone and
-        the number is None without predictions, if these do not give the metric, or if the metric is a custom function.
+        the number is None without predictions, if these do not give the metric, or if the metric is a custom function. There is no
+        interval if `has_rare_class`.
     """
     bounds = {"test_loss": (0.0, math.inf), name_on_test_images(OWN_METRIC): (-math.inf, math.inf)}
     over_seeds = seeds_interval(values, bounds.get(metric, (0.0, 1.0)))
@@ -128,7 +131,8 @@ def _contributions(metric: str, answers: Answers, mean: float) -> np.ndarray | N
     They differ, for example, if the measured loss has label smoothing.
     """
     values = contributions(metric, answers)
-    return None if values is None or abs(mean - values.mean()) > MAX_ROUNDING * max(1.0, abs(mean)) else values
+    is_same = values is not None and abs(mean - values.mean()) <= MAX_ROUNDING * max(1.0, abs(mean))  # False for NaN
+    return values if is_same else None
 
 
 def retrain_groups(run: RunRecords) -> list[list[Row]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from winnow.reports.reading.predictions import largest_share
 from winnow.reports.schemas import KINDS
+from winnow.reports.tables.classes import scores_by_class
 from winnow.spaces.epoch_figures import EPOCH_FIGURES, TEST_METRICS
 
 if TYPE_CHECKING:
@@ -55,6 +56,21 @@ PREDICTIONS = {
     "probability_true": "float",
 }
 """Columns of the table `predictions` with their kinds."""
+CLASSES = {
+    "class": "int",
+    "class_name": "string",
+    "support": "int",
+    "precision": "float",
+    "recall": "float",
+    "f1": "float",
+}
+"""Columns of the table `classes` with their kinds."""
+
+
+def class_rows(training: TrainingData) -> list[dict[str, Any]]:
+    """Return one row per class of the test images, with its precision, recall and F1; none before the test."""
+    arrays = training.predictions
+    return [] if arrays is None else scores_by_class([(arrays["true"], arrays["predicted"])], training.class_names)
 
 
 def environment_rows(training: TrainingData) -> list[dict[str, str]]:
@@ -93,6 +109,10 @@ def _predictions(training: TrainingData) -> pa.Table:
     return _table(_prediction_rows(training), PREDICTIONS)
 
 
+def _classes(training: TrainingData) -> pa.Table:
+    return _table(class_rows(training), CLASSES)
+
+
 def _prediction_rows(training: TrainingData) -> list[dict[str, Any]]:
     arrays = training.predictions
     if arrays is None:
@@ -126,6 +146,7 @@ TABLES: dict[str, Callable[[TrainingData], pa.Table]] = {
     "training": _result,
     "epochs": _epochs,
     "predictions": _predictions,
+    "classes": _classes,
     "environment": _environment,
 }
-"""The tables by name: the result (one row), each epoch, each test image, and each value of data, versions and hardware."""
+"""The tables by name: the result (one row), each epoch, each test image, each class, and each value of data, versions and hardware."""

@@ -22,7 +22,7 @@ from winnow.reports.text.next_step import (
     next_step,
     retrain_command,
 )
-from winnow.spaces.epoch_figures import is_share
+from winnow.spaces.epoch_figures import is_share, kept_values
 from winnow.spaces.trial_status import TrialStatus
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ def _on_the_baseline(run: RunData, winners: list[Row]) -> Iterator[Advice]:
     _, *sides = (run.study.get("data") or {}).get("image_shape") or (3, 32, 32)
     for name in sorted(BASELINES, key=lambda name: abs(math.log(max(sides) / BASELINES[name]))):
         if catalog.changed(run.space, [f"baseline={name}"]).baseline:
-            text = "There is no baseline, so how much the search gained is unknown. Add one and train it under the same protocol."
+            text = (
+                "There is no baseline, so how much the search gained is unknown. Add one, and retraining trains it too."
+            )
             add = wording.command(
                 "extend", run.path, "--trials", "1", "--set", f"baseline={name}", "--accept-space-change"
             )
@@ -163,11 +165,14 @@ def _on_epochs(run: RunData, ranked: list[Row]) -> Iterator[Advice]:
 
 
 def _late_rise(run: RunData, row: Row) -> float | None:
-    """Return the improvement of the mean objective from the third to the last quarter of a trial's epochs; None if it is too short."""
+    """Return the improvement of the mean objective from the third to the last quarter of a trial's epochs; None if it is too short.
+
+    Values are those of the weights that the trial had kept (`weights`), as everywhere where trials are compared.
+    """
     sign = 1 if run.maximize else -1
-    values = [
-        sign * line[run.objective] for line in run.epochs_of_trial(row["trial"]) if line[run.objective] is not None
-    ]
+    rule = json.loads(row["config"]).get("weights", "last")
+    kept = kept_values(rule, run.objective, run.epochs_of_trial(row["trial"]))
+    values = [sign * value for value in kept.values()]
     quarter = len(values) // 4
     if quarter < 1:
         return None

@@ -10,7 +10,7 @@ GLOSSARY = {
     "completed": "A trial that was trained to the end: for all its epochs, or until its own early stopping.",
     "stopped early": "A trial that was stopped at a rung because others were better there. Its last value is from fewer epochs.",
     "diverged": "A trial whose loss became infinite or not a number.",
-    "baseline": "A reference config that the space names, retrained under the same protocol as the winners.",
+    "baseline": "A reference config that the space names, retrained and tested beside the winners.",
     "gain": "How much better a winner is than the baseline on the test images.",
     "gap": "The value in the search minus the value on the test images. The best of many trials tends to look better than it is.",
     "95 % interval": (

@@ -53,6 +53,7 @@ def training_queries() -> dict[str, str]:
         "per-class": (
             "select true_class, avg(correct::int) as accuracy, count(*) as images from 'predictions.parquet' group by all order by 2, 1"
         ),
+        "classes": "select class_name, support, precision, recall, f1 from 'classes.parquet' order by class",
         "mistakes": (
             'select "index", image_name, true_class, predicted_class, confidence, probability_true\n'
             "from 'predictions.parquet' where not correct order by confidence desc, \"index\""

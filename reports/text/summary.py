@@ -11,6 +11,7 @@ from winnow.reports.facts import measure
 from winnow.reports.tables.candidates import best_first, incumbent
 from winnow.reports.text import wording
 from winnow.reports.text.audit import audit_sentence
+from winnow.reports.text.baseline import baseline_words, protocol_differences
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
 from winnow.reports.text.next_step import (
@@ -70,6 +71,7 @@ def cited_sentences(run: RunData) -> list[tuple[str, str]]:
         (_best_sentence(run, trials), "best-config"),
         (_own_metric_sentence(run), ""),
         *((wording.one_class_trial(run, row), "best-trials") for row in best_first(run, trials)[:1]),
+        *((text, FRONT) for text in wording.one_class_trials(run, best_first(run, trials)[1:], run.rows("front"))),
         (_front_sentence(run), FRONT if run.further else ""),
         *((sentence, "winners") for sentence in _winner_sentences(run)),
         *((sentence, "retrains") for sentence in left_out(run, winners)),
@@ -186,7 +188,7 @@ def _winner_sentences(run: RunData) -> list[str]:
         _reached(run, first, who, keeps),
     ]
     if first["objective_gain"] is not None:
-        facts.append(_gain_sentence(run, first))
+        facts.append(_gain_sentence(run, first, winners))
     elif reason := wording.without_baseline(run, winners):
         facts.append(reason)
     if run.objective == "validation_calibration_error":
@@ -198,13 +200,14 @@ def _winner_sentences(run: RunData) -> list[str]:
         interval = wording.interval_text(*(first[f"test_accuracy{end}"] for end in ("", "_low", "_high")))
         facts.append(f"The test accuracy of {who} is {interval}.")
     facts += decisions(run, first)
-    facts += _baseline_decisions(winners, keeps)
+    facts += protocol_differences(run, winners)
     if several := wording.choosing_text(run, winners):
         facts.append(several)
     if first["objective_gap"] is not None:
+        views = wording.views_text(first)
         facts.append(
             f"In the search the {wording.objective_name(run)} of {who} was {search_value_text(run, first)}, so the "
-            f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}."
+            f"search-to-retrain gap is {wording.difference_text(run, first['objective_gap'])}.{' ' * bool(views)}{views}"
         )
     return facts
 
@@ -292,32 +295,11 @@ def decisions(run: RunData, winner: Row) -> list[str]:
     facts.append("An epoch has more steps than in the search, as the validation images are trained on too.")
     reductions = config["schedule"].get("reductions")
     if reductions is not None:
+        reductions = [
+            epoch for epoch in reductions if epoch < config.get("stop_after", math.inf)
+        ]  # later ones never came
         when = f"after {wording.listed([str(epoch) for epoch in reductions])} epochs" if reductions else "never"
         facts.append(f"Its learning rate was reduced as the plateau schedule did in {searched}: {when}.")
-    return facts
-
-
-def _baseline_decisions(winners: list[Row], keeps_validation: bool) -> list[str]:
-    """Describe what could not be chosen for the baseline because it was not a trial of the search, and so was never validated."""
-    baseline = next((row for row in winners if row["baseline"] and row["trial"] is None and row["num_seeds"]), None)
-    if baseline is None or keeps_validation:
-        return []
-    config = json.loads(baseline["config"])
-    rules = {
-        "early stopping": config.get("early_stopping"),
-        "choice of weights": config.get("weights", "last") != "last",
-    }
-    missed = [name for name, is_asked in rules.items() if is_asked]
-    facts = []
-    if missed:
-        facts.append(
-            f"The baseline was not a trial of the search, so its {wording.listed(missed)} had no validation images to decide by: it was "
-            "trained for all its epochs and tested with its last weights. As a trial (`start_from`) it is treated as the winners are."
-        )
-    if config["schedule"]["name"] == "plateau" and config["schedule"].get("reductions") is None:
-        facts.append(
-            "The plateau schedule of the baseline watched the training loss, as the baseline was not a trial of the search."
-        )
     return facts
 
 
@@ -329,16 +311,16 @@ def _majority_sentence(run: RunData, winners: list[Row]) -> str:
 def _interval(run: RunData, row: Row) -> str:
     value, low, high = (row[f"test_objective{end}"] for end in ("", "_low", "_high"))
     if low is None:
-        return f"{wording.objective_text(run, value)} ({wording.why_no_interval(row)}, so no interval)"
+        return f"{wording.objective_text(run, value)} ({wording.why_no_interval(run, row)}, so no interval)"
     return f"{wording.objective_text(run, value)} (95 % interval {wording.ends_text(run, low, high)} {wording.basis(run, row)})"
 
 
-def _gain_sentence(run: RunData, row: Row) -> str:
+def _gain_sentence(run: RunData, row: Row, winners: list[Row]) -> str:
     gain, low, high = (row[f"objective_gain{end}"] for end in ("", "_low", "_high"))
     size = f"{100 * abs(gain):.2f} points" if is_share(run.objective) else wording.number(abs(gain))
     sides = ("above", "below") if run.maximize else ("below", "above")  # a better loss is below that of the baseline
     where = "level with" if size == "0.00 points" or gain == 0 else f"{size} {sides[gain < 0]}"
-    text = f"That is {where} the baseline trained under the same protocol"
+    text = f"That is {where} {baseline_words(run, winners)}"
     if low is None:
         return f"{text}; {wording.no_interval(run)}."
     verdict = ", so the two cannot be told apart" if low <= 0 <= high else ""

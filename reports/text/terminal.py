@@ -15,6 +15,7 @@ from winnow.reports.statuses import STATUS_WORDS
 from winnow.reports.tables.candidates import best_first
 from winnow.reports.tables.front import columns_of_tests, front_rows
 from winnow.reports.text import wording
+from winnow.reports.text.baseline import protocol_differences
 from winnow.reports.text.config_words import describe, short_winner
 from winnow.reports.text.earlier_tests import earlier_tests_text, no_winner_text
 from winnow.reports.text.memory import memory_sentence
@@ -85,6 +86,8 @@ def show(run: RunData, console: Console, top: int = 10, chosen: Chosen | None = 
     winners = run.winner_rows()
     if front := front_rows(run, rows, winners):
         console.print(_fitting_front_table(run, front[:top], len(front), console))
+        for warning in wording.one_class_trials(run, ranked[1:], front):
+            console.print(f"[yellow]{rich_text(warning)}[/yellow]", highlight=False)
     if learned := memory_sentence(run):
         console.print(rich_text(learned), highlight=False)
     if winners:
@@ -112,6 +115,7 @@ def _about_winners(run: RunData, winners: list[Row]) -> list[str]:
     """Return sentences on what the figures of the winners are from and what puts them into perspective."""
     baseline = wording.without_baseline(run, winners) if winners else ""
     texts = [*left_out(run, winners), earlier_tests_text(run), repeats_text(winners), baseline]
+    texts += protocol_differences(run, winners)
     return list(filter(None, [*texts, wording.choosing_text(run, winners)]))
 
 
@@ -178,6 +182,8 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
             trial, cut to the width.
     """
     majority = wording.largest_class_beside_accuracy(run, "validation")
+    if "validation_accuracy" in (columns or ()):
+        majority = wording.largest_class_text(run, "validation")
     captions = [wording.about_values(rows, best_first=columns is None), majority]
     table = Table(
         title=title,
@@ -230,7 +236,19 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int, figures: Sequ
     title = f"Front of {wording.plural(num_rows, 'trial')}" + (
         f", the first {len(rows)}" if len(rows) < num_rows else ""
     )
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    captions = [wording.largest_class_beside_accuracy(run, "validation")]
+    if "validation_accuracy" in figures and not captions[0]:
+        captions = [wording.largest_class_text(run, "validation")]
+    if "test_accuracy" in figures and any(row["test_accuracy"] is not None for row in rows):
+        captions.append(wording.largest_class_text(run, "test"))
+    table = Table(
+        title=title,
+        caption="\n".join(filter(None, captions)) or None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for name in ("rank", "trial", wording.objective_name(run), *map(wording.figure_words, figures)):
         table.add_column(name, justify="right")
     for row in rows:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from winnow.reports.facts import are_comparable, gives_one_class, has_cross_entropy, largest_class
+from winnow.reports.facts import are_comparable, gives_one_class, has_cross_entropy, largest_class, views_of
 from winnow.reports.statuses import FAILED_STATUSES, STATUS_WORDS, STATUSES
 from winnow.spaces.epoch_figures import (
     OWN_METRIC,
@@ -39,9 +39,15 @@ PREDICTIONS_MISSING = "predictions are missing or do not give the measured value
 BEST_OF_SEVERAL = "The best of several measured values is better than its true value on average."
 """The winner's curse."""
 NO_BASELINE = (
-    "There is no baseline to compare the winners with: name a recipe or a file in `baseline` of the space, such as "
-    "`baseline: recipes/cifar10-baseline`, and retraining trains it too."
+    "There is no baseline to compare the winners with: name a recipe or a file, in `start_from` if it lies in the space, otherwise in "
+    "`baseline`, such as `baseline: recipes/cifar10-baseline`, and retraining trains it too."
 )
+
+
+OTHER_LOSSES = (
+    "The configs were trained with losses of different kinds, so the table of metrics leaves their test losses out."
+)
+"""Why a table has no column of the loss."""
 
 
 def without_baseline(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
@@ -84,6 +90,20 @@ def other_loss(run: RunFacts, winners: Sequence[Mapping[str, Any]]) -> str:
     if baseline is None or winner is None or are_comparable(run, winner, baseline):
         return ""
     return f"Winner {winner['rank']} was trained with a loss of another kind than the baseline, so their test losses are not compared."
+
+
+def views_text(winner: Mapping[str, Any]) -> str:
+    """Return a sentence about the views of test images that validation does not have; empty if the config has none.
+
+    Args:
+        winner: A row of `winners`.
+    """
+    keys = listed([f"`{key}`" for key in views_of(winner)])
+    return (
+        f"The test averages over views of each image ({keys}) and validation does not, so the gap includes their effect."
+        if keys
+        else ""
+    )
 
 
 def choosing_text(run: RunFacts, winners: Iterable[Mapping[str, Any]]) -> str:
@@ -316,13 +336,17 @@ def no_interval(run: RunFacts) -> str:
     missing = "are missing or do not give the measured value"
     if _needs_probabilities(run):
         missing = f"with the probabilities of all classes {missing}"
+    if _is_over_classes(run):
+        return f"there is no interval, as one side has a single seed, its predictions {missing}, or {rare_class_text()}"
     if run.objective == "validation_loss":
         return f"there is no interval, as one side has a single seed, its predictions {missing}, or its loss is not cross-entropy"
     return f"there is no interval, as one side has a single seed, or its predictions {missing}"
 
 
-def why_no_interval(row: Mapping[str, Any]) -> str:
+def why_no_interval(run: RunFacts, row: Mapping[str, Any]) -> str:
     """Return why the objective of a row of `winners` has no interval on the test images."""
+    if lacks_images_of_a_class(run, row):
+        return rare_class_text()
     return "one seed" if row["num_objective_seeds"] < 2 else "the seeds do not differ"
 
 
@@ -336,14 +360,34 @@ def intervals_over(run: RunFacts, rows: Iterable[Mapping[str, Any]]) -> str:
     Returns:
         What they cover; empty if no row has an interval.
     """
+    rows = list(rows)
     known = [row for row in rows if row["test_objective_low"] is not None]
     alone = [row for row in known if row["test_objective_images"] is None]
+    if any(lacks_images_of_a_class(run, row) for row in rows):
+        return f"over seeds and test images, none where {rare_class_text()}"
     if not known:
         return ""
     if len(alone) == len(known):
         return "over seeds alone"
     reasons = dict.fromkeys(_why_seeds_alone(run, row) for row in alone)
     return "over seeds and test images" + (f", over seeds alone where {listed(list(reasons))}" if reasons else "")
+
+
+def lacks_images_of_a_class(run: RunFacts, row: Mapping[str, Any]) -> bool:
+    """Return whether the objective of a row of `winners` has no interval because a class has too few test images.
+
+    Args:
+        run: The run.
+        row: A row of `winners`.
+    """
+    return row["test_objective_low"] is None and row["test_objective_images"] is not None and _is_over_classes(run)
+
+
+def rare_class_text() -> str:
+    """Return why a mean over classes has no interval, such as `a class has fewer than 4 test images`."""
+    from winnow.reports.tables.contributions import LEAST_OF_CLASS
+
+    return f"a class has fewer than {LEAST_OF_CLASS} test images"
 
 
 def basis(run: RunFacts, row: Mapping[str, Any]) -> str:
@@ -368,6 +412,12 @@ def _why_seeds_alone(run: RunFacts, row: Mapping[str, Any]) -> str:
     if _needs_probabilities(run):
         return "the probabilities of all classes are missing or do not give the measured value"
     return "the predictions do not give the measured value"
+
+
+def _is_over_classes(run: RunFacts) -> bool:
+    from winnow.reports.tables.contributions import OVER_CLASSES
+
+    return name_on_test_images(run.objective) in OVER_CLASSES
 
 
 def _needs_probabilities(run: RunFacts) -> bool:
@@ -413,15 +463,33 @@ def one_class_text(num: int | None, num_networks: int, whose: str) -> str:
 
 
 def one_class_trial(run: RunFacts, trial: Mapping[str, Any]) -> str:
-    """Return a warning if the network of a trial gives every validation image the same class; otherwise empty.
+    """Return a warning if the network of a trial gives every validation image the same class, or none its class; otherwise empty.
+
+    A network that answers one class alone gives no image its class if the validation images lack that class.
 
     Args:
         run: The run.
         trial: A row of `trials`.
     """
+    if trial["validation_accuracy"] == 0:
+        return f"Warning: trial {trial['trial']} gives no validation image its class."
     if not gives_one_class(run, trial):
         return ""
     return f"Warning: trial {trial['trial']} gives every validation image the same class."
+
+
+def one_class_trials(
+    run: RunFacts, trials: Iterable[Mapping[str, Any]], front: Iterable[Mapping[str, Any]]
+) -> list[str]:
+    """Return the warnings of `one_class_trial` for the trials of a front.
+
+    Args:
+        run: The run.
+        trials: Rows of `trials`.
+        front: Rows of `front`.
+    """
+    of_front = {row["trial"] for row in front}
+    return list(filter(None, (one_class_trial(run, row) for row in trials if row["trial"] in of_front)))
 
 
 def largest_class_text(run: RunFacts, split: str) -> str:

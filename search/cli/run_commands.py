@@ -118,7 +118,7 @@ def query(run: str, sql: str, as_json: bool, as_csv: bool) -> int:
 
     Example: winnow query mine "select status, count(*) from trials group by status"
 
-    RUN may also be the folder of a training (`winnow train --output`), with the tables training, epochs, predictions and environment.
+    RUN may also be the folder of a training (`winnow train --output`), with the tables training, epochs, predictions, classes and environment.
     """
     from winnow.search.operations import viewing
 

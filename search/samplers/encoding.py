@@ -18,6 +18,11 @@ from optuna.trial import FrozenTrial
 Array = np.ndarray
 
 
+def any_open(trials: Sequence[FrozenTrial]) -> bool:
+    """Return whether any parameter of the trials can have several values, so that there is something to model."""
+    return any(not distribution.single() for trial in trials for distribution in trial.distributions.values())
+
+
 class ParameterEncoding:
     """The coordinates of all parameters that the given trials have, in the order of their first appearance."""
 
@@ -51,9 +56,8 @@ class ParameterEncoding:
 
     def encode(self, points: Array) -> Array:
         """Return the columns [n, columns] that a model reads, for points [n, parameters]."""
-        return np.concatenate(
-            [_columns(distribution, points[:, i]) for i, distribution in enumerate(self.distributions.values())], axis=1
-        )
+        columns = [_columns(distribution, points[:, i]) for i, distribution in enumerate(self.distributions.values())]
+        return np.concatenate([np.empty((len(points), 0)), *columns], axis=1)
 
     def round_to_domain(self, points: Array) -> Array:
         """Move points [n, parameters] to the nearest existing values, with NaN where a parameter is not active."""

@@ -28,7 +28,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from winnow.search.samplers.draft import RANDOM
-from winnow.search.samplers.encoding import ParameterEncoding
+from winnow.search.samplers.encoding import ParameterEncoding, any_open
 from winnow.search.samplers.registry import SamplerContext
 from winnow.search.schedulers.pausing import Pausing
 
@@ -93,6 +93,9 @@ class ForecastSampler(BaseSampler):
         if may_start and self._by_halving(study, trials):
             drawn = [trial.number for trial in trials if trial.user_attrs.get(RANDOM)]
             return rule.promoted(candidates, drawn or None)
+        if not any_open(trials):  # repeats of a single config: its trials differ only in what they have reached
+            shares = rule.shares_better(candidates)
+            return min(shares, key=lambda number: (shares[number], number))
         forecast = self._forecast_of(study, trials)
         if not may_start:
             return forecast.best_paused(candidates)[0]
@@ -152,7 +155,7 @@ class ForecastSampler(BaseSampler):
 
         The decision is random. The skill of the forecast determines the probability.
         """
-        if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials):
+        if len(trials) < NUM_FIRST_TRIALS or not self._any_at_rung(trials) or not any_open(trials):
             return True
         if self._halves is None:
             # The seed changes only with the next new trial. Without the epochs, every decision until then would be the same.

@@ -159,7 +159,7 @@ class Forecast:
             seen = sign * np.array([values[rung] for values in curves for rung in (before, after) if rung in values])
             both = [(values[before], values[after]) for values in curves if {before, after} <= values.keys()]
             pairs = sign * np.array(both).reshape(-1, 2)
-            pairs = pairs[pairs[:, 1] >= _lower_bound(seen, EXPLODED)] if both else pairs
+            pairs = pairs[(pairs >= _lower_bound(seen, EXPLODED)).all(1)] if both else pairs
             gain = float(np.mean(_cut(pairs[:, 1]) - _cut(pairs[:, 0]))) if len(pairs) else 0.0
             gained.append(gained[-1] + gain)
         return gained

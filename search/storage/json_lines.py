@@ -87,7 +87,7 @@ def epoch_line(
         phase: `search`, `audit`, `retrain` or `train`.
         seed: Seed of the training.
         figures: Result of `EpochResult.figures`, and where the training ran. Numbers that are not finite become null.
-        trial: Number of the trial that the config comes from, -1 for a baseline that was not a trial; None for `train`.
+        trial: Number of the trial that the config comes from, -1 for a baseline that no trial completed; None for `train`.
         rung: Index of the rung of this epoch; None if it has none.
         decision: `continue`, `pause` or `stop`; None if nothing was decided.
     """

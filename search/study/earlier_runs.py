@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from winnow.search.samplers.encoding import any_open
 from winnow.search.storage.json_lines import json_line, read_json_lines
 from winnow.search.storage.run_folder import RunFolder
 from winnow.search.study.space_changes import Recorder
@@ -105,11 +106,11 @@ def recollect(
         allows: Whether a config with these parameters may be within the limits of the search. Default: there are no limits.
 
     Returns:
-        The model; None if no trial of an earlier run lies in the space.
+        The model; None if no trial of an earlier run lies in the space, or if the parameters that they share have only one value.
     """
     runs = {line["run"]: _trials(line["trials"], space) for line in read_json_lines(folder.earlier_runs, EARLIER_KEYS)}
     known = {name: trials for name, trials in runs.items() if trials}
-    if not known:
+    if not any(any_open(trials) for trials in known.values()):
         return None
     from winnow.search.samplers.memory_model import Recollection
 

@@ -90,11 +90,14 @@ class Goal:
         return self._time_is_needed and len(self.epochs_left) >= self.num_wanted
 
     def must_complete(self, number: int) -> bool:
-        """Return whether a trial must continue although successive halving would stop it, because too few others can still win.
+        """Return whether a trial must continue although successive halving would stop it.
 
-        Too few others can win if no trial may begin any more, for lack of time, or if those that may begin do not suffice. Where
+        The baseline must: retraining treats it as the winners are treated only if it completed in the search. Other trials must if
+        too few others can still win. Too few others can win if no trial may begin any more, for lack of time, or if those that may begin do not suffice. Where
         trials pause, the second case is left to `num_missing`: paused trials are resumed at the end.
         """
+        if not self._tally.may_win(number, self._open[number].assignment.config):
+            return True
         left = self.epochs_left
         if number not in left:
             return False

@@ -34,9 +34,9 @@ from winnow.spaces.errors import InputError
 ARGUMENTS = ("config", "data", "device", "checkpoint")
 VALIDATED = ("validation_loss", *(figure.name for figure in BUILT_IN_METRICS))
 YIELDED = ("train_loss", "train_accuracy", "lr", *VALIDATED)
-"""The figures that a loop may yield."""
+"""The figures that a loop may yield. Those of the validation images are computed by Winnow, whatever it yields."""
 LOSSES = ("train_loss", "validation_loss")
-"""The figures that must be finite, otherwise the training has diverged. A metric may have no value in an epoch."""
+"""The figures that must be finite, otherwise the training has diverged."""
 MOST_APART = 0.1
 """Largest difference between a yielded validation accuracy and that of the network.
 
@@ -253,7 +253,11 @@ class OwnTraining:
         return figures
 
     def _validate(self, figures: dict[str, float]) -> tuple[float, dict[str, float | None]]:
-        """Return the loss and metrics of the validation images: those that the loop yielded, else those of the network."""
+        """Return the loss and metrics of the network on the validation images.
+
+        Those that the loop yielded are not used: another loss or another way to measure could not be compared with other trials, nor
+        with the test.
+        """
         assert self._data.validation is not None
         model = self.model.to(self._device)
         with _modes_kept(model):
@@ -266,8 +270,7 @@ class OwnTraining:
                 "these images correctly; it must take them as data.loader() gives them (see data.normalize), and `model` in "
                 "checkpoint.epochs must be the network that was measured"
             )
-        own = {name: value if math.isfinite(value) else None for name, value in figures.items() if name in metrics}
-        return figures.get("validation_loss", loss), {**metrics, **own}
+        return loss, metrics
 
     def _check_weights(self, model: nn.Module) -> None:
         """Refuse a network whose weights do not fit the `model` section, since that is what is tested and exported."""

@@ -18,7 +18,7 @@ from winnow.spaces.space import Space
 from winnow.spaces.trial_status import TrialStatus
 from winnow.spaces.winners import baseline_config
 
-BASELINE = -1  # the trial number of a baseline that was not a trial of the search
+BASELINE = -1  # the trial number of a baseline that no trial of the search completed
 MAX_SEEDS = 1000  # more than anyone retrains with
 PASSING = (TrialStatus.FAILED, TrialStatus.LOST, TrialStatus.TIMED_OUT, TrialStatus.OUT_OF_MEMORY)
 """Statuses of a retraining that may end differently when it is repeated, since code, device or machine may have changed."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from winnow import reports
 from winnow.reports.tables.front import columns_of_tests
 from winnow.reports.text import wording as words
+from winnow.reports.text.baseline import baseline_words, protocol_differences
 from winnow.reports.text.earlier_tests import earlier_tests_text
 from winnow.reports.text.seeds import ACCURACY, left_out, mean_of_repeats_text, seeds_text
 from winnow.reports.text.summary import decisions, ensemble_sentence, keeps_validation
@@ -170,6 +171,7 @@ def _figures(
             + "; the gap (search - test) is "
             f"{words.points(row['gap'])}."
             + (" The best of many trials tends to look better than it is." if row["gap"] > 0 else "")
+            + (f" {views}" if (views := words.views_text(row)) else "")
         )
     if baseline is not None and row["gain"] is not None:
         interval = (
@@ -178,9 +180,10 @@ def _figures(
             else f" (95 % interval {100 * row['gain_low']:+.2f} to {100 * row['gain_high']:+.2f})"
         )
         lines.append(
-            f"- The baseline recipe under the same protocol: {words.percent(baseline['test_accuracy'])}; this one differs by "
+            f"- Test accuracy of {baseline_words(run, [row, baseline])}: {words.percent(baseline['test_accuracy'])}; this one differs by "
             f"{words.points(row['gain'])}{interval}."
         )
+        lines += [f"- {text}" for text in protocol_differences(run, [row, baseline])]
     if baseline is not None and (text := words.other_loss(run, [row, baseline])):
         lines.append(f"- {text}")
     lines += [f"- {text}" for text in _cautions(run, [row] if baseline is None else [row, baseline])]

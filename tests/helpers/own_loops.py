@@ -63,18 +63,32 @@ def diverges(config: Any, data: Any, device: torch.device, checkpoint: Any) -> I
         yield {"train_loss": torch.tensor(float("nan") if epoch else 1.0)}
 
 
-def no_metric(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
+def other_measures(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
     model = config.network()
     for _ in checkpoint.epochs(model=model):
-        yield {"validation_auroc": float("nan"), "lr": float("inf")}
+        yield {
+            "validation_loss": 0.001,
+            "validation_macro_f1": 1.0,
+            "validation_auroc": float("nan"),
+            "lr": float("inf"),
+        }
+
+
+def nothing_yielded(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
+    for _ in checkpoint.epochs(model=config.network()):
+        yield {}
 
 
 def improves_once(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:
     model = config.network()
     for epoch in checkpoint.epochs(model=model):
+        first, *_, last_bias = model.parameters()
         with torch.no_grad():
-            next(model.parameters()).fill_(epoch / 100)
-        yield {"validation_loss": 1.0 if epoch == 1 else 2.0}
+            for parameter in model.parameters():
+                parameter.zero_()
+            first.fill_(epoch / 100)
+            last_bias[0] = 0.0 if epoch == 1 else 10.0  # sure of the first class in all epochs but the second
+        yield {}
 
 
 def another_network(config: Any, data: Any, device: torch.device, checkpoint: Any) -> Iterator[dict[str, Any]]:

@@ -310,6 +310,19 @@ def test_longer_trainings_only_for_curves_that_rise(tmp_path):
     assert advised[0][0].command.endswith(f"--max-epochs {2 * MAX_EPOCHS}")
 
 
+def test_the_weights_that_are_kept_decide_whether_curves_rise(tmp_path: Path) -> None:
+    """The last epochs are better than those before, but the weights of an early epoch are kept."""
+    folder = rising_run(tmp_path / "rising")
+    journal = (folder / "study.journal").read_text()
+    assert '"weights":"last"' in journal
+    (folder / "study.journal").write_text(journal.replace('"weights":"last"', '"weights":"lowest_validation_loss"'))
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    lines = [line | {"validation_loss": line["epoch"] * 1.0} for line in lines]
+    (folder / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = reports.read(folder)
+    assert not list(advice._on_epochs(run, best_first(run, run.rows("trials"))))
+
+
 @pytest.mark.parametrize(
     ("objective", "value", "noise"),
     [

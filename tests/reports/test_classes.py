@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -16,11 +17,12 @@ from tests.helpers.tiny import CPU, tiny_config, tiny_data
 from winnow.reports import read as read_run
 from winnow.reports.facts import largest_class
 from winnow.reports.html import search_sections, sections
-from winnow.reports.tables.classes import class_scores
+from winnow.reports.schemas import TABLES
+from winnow.reports.tables.classes import class_scores, scores_by_class
 from winnow.reports.text.compare import show_comparison
 from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.queries import queries
-from winnow.reports.text.terminal import show
+from winnow.reports.text.terminal import Chosen, show
 from winnow.search.operations.training import TrainingJob, fit_and_test
 
 
@@ -51,6 +53,20 @@ def test_the_table_has_each_class_of_each_config(folder: Path) -> None:
     accuracy = sum(row["recall"] * row["support"] for row in first) / 360
     chosen = np.array(run.predictions.column("rank").to_pylist()) == 1
     assert accuracy == pytest.approx(np.array(run.predictions.column("correct").to_pylist())[chosen].mean())
+
+
+def test_a_precision_is_of_the_seeds_that_predict_the_class() -> None:
+    """The mean is over those, which the report says; recall and F1 are means over all seeds."""
+    true = np.array([0, 0, 1, 1])
+    rows = scores_by_class([(true, np.array([0, 0, 1, 0])), (true, np.zeros(4, int))], ["cat"])
+    assert [row["class_name"] for row in rows] == ["cat", "1"]
+    assert [row["support"] for row in rows] == [2, 2]
+    assert rows[1] == rows[1] | {"precision": 1.0, "recall": 0.25, "f1": pytest.approx(1 / 3)}
+    assert "mean over the seeds that predict the class" in describe_column("classes", "precision")
+
+
+def describe_column(table: str, name: str) -> str:
+    return next(column.meaning for column in TABLES[table].columns if column.name == name)
 
 
 def test_the_report_shows_classes_and_all_metrics(folder: Path) -> None:
@@ -113,7 +129,22 @@ def test_the_largest_class_stands_below_the_front(tmp_path: Path) -> None:
     (folder / "study.yaml").write_text(yaml.safe_dump(recorded))
     section = sections.front(read_run(folder))
     assert section is not None
-    assert "Always predicting the largest class would reach a test accuracy of 10.00\u00a0%." in section.html
+    told = "Always predicting the largest class would reach a test accuracy of 10.00\u00a0%."
+    assert told in section.html
+    printed = io.StringIO()
+    show(read_run(folder), Console(file=printed, width=160))
+    table = " ".join(printed.getvalue().partition("Front of")[2].partition("Retrained, tested once")[0].split())
+    assert " ".join(told.split()) in table
+    assert "Always predicting the largest class would reach a validation accuracy of 12.20 %." in table
+
+
+@pytest.mark.parametrize("column", ["validation_accuracy", "num_epochs"])
+def test_the_largest_class_stands_below_chosen_accuracies(tmp_path: Path, column: str) -> None:
+    run = read_run(make_run(tmp_path / "run", objective="validation_loss"))
+    printed = io.StringIO()
+    show(run, Console(file=printed, width=160), chosen=Chosen(run.trial_rows()[:2], [column], f"-{column}"))
+    told = "Always predicting the largest class would reach a validation accuracy of 12.20\u00a0%."
+    assert (told in printed.getvalue()) == (column == "validation_accuracy")
 
 
 def test_networks_that_answer_one_class_are_named(tmp_path: Path) -> None:

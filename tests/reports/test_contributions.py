@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ from winnow.reports.html import page
 from winnow.reports.tables.answers import Answers
 from winnow.reports.tables.contributions import (
     CONTRIBUTIONS,
+    LEAST_OF_CLASS,
+    OVER_CLASSES,
     contributions,
     effective_images,
     interval_over_both,
@@ -27,7 +31,7 @@ from winnow.reports.tables.contributions import (
 )
 from winnow.reports.tables.intervals import seeds_interval, share_interval
 from winnow.reports.text import summary, wording
-from winnow.search.training.metrics import all_metrics
+from winnow.search.training.metrics import all_metrics, balanced_accuracy
 from winnow.spaces.epoch_figures import OBJECTIVES, OWN_METRIC, name_on_test_images
 
 
@@ -103,6 +107,35 @@ def test_a_mean_over_classes_is_as_uncertain_as_its_rarest_class() -> None:
     assert low < 0.6
 
 
+@pytest.mark.parametrize("metric", OVER_CLASSES)
+def test_the_images_of_a_rare_class_vary_as_much_as_others_of_it_would(metric: str) -> None:
+    """The variance was that of the images at hand: half of the right one for a class of two images, none for one image."""
+    draws, variances = [], []
+    for seed in range(600):
+        random = np.random.default_rng(seed)
+        true = np.repeat([0, 1], [200, 4])
+        scores = random.uniform(0, 1, (2, 204)) * 0.5 + true * random.uniform(0, 0.6, (2, 204))
+        given = Answers(true, (scores > 0.5).astype(int), probabilities=[np.stack([1 - s, s], 1) for s in scores])
+        by_image = contributions(metric, given)
+        assert by_image is not None
+        draws.append(by_image[0].mean())
+        variances.append(by_image[0].var(ddof=1) / 204)
+    assert np.mean(variances) == pytest.approx(np.var(draws), rel=0.2)  # a variance of 600 draws is known to 6 %
+
+
+@pytest.mark.parametrize("metric", OVER_CLASSES)
+@pytest.mark.parametrize("rare", [1, LEAST_OF_CLASS - 1, LEAST_OF_CLASS])
+def test_a_class_of_too_few_images_gives_no_interval(metric: str, rare: int) -> None:
+    given, _ = answers(0, num=300)
+    true = np.where(np.arange(300) < rare, 6, given.true)
+    values = contributions(metric, replace(given, true=true))
+    assert values is not None
+    mean, low, high = interval_over_both(metric, values, replace(given, true=true))
+    assert mean == pytest.approx(values.mean())
+    assert (low is None, high is None) == (rare < LEAST_OF_CLASS,) * 2
+    assert interval_over_both("test_accuracy", given.correct, replace(given, true=true)).low is not None
+
+
 def test_the_interval_of_an_auroc_is_not_wider_than_its_variance_says() -> None:
     """The area varies less than a share of right answers: limited like one, its interval held the truth in 99 %, not 95 %."""
     given, _ = answers(0, num=400)
@@ -170,6 +203,46 @@ def test_the_report_says_of_the_objective_what_it_says_of_accuracy(tmp_path, cap
 
     reports.show(run.path, Console(width=100))
     assert "macro F1" in capsys.readouterr().out
+
+
+def test_a_report_says_that_a_class_has_too_few_test_images(tmp_path, capsys) -> None:
+    run = run_by(tmp_path / "run", "validation_balanced_accuracy")
+    assert run.winner_rows()[0]["test_objective_low"] is not None
+    lines = [json.loads(line) for line in (run.path / "retrain.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["predictions"]:
+            with np.load(run.path / line["predictions"]) as opened:
+                arrays = dict(opened)
+            one_image_of_the_last_class(arrays)
+            np.savez(run.path / line["predictions"], **arrays)
+            line["test_balanced_accuracy"] = balanced_accuracy(arrays["true"], arrays["probabilities"].astype(float))
+    (run.path / "retrain.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = reports.read(run.path)
+    first = run.winner_rows()[0]
+    assert first["test_objective_images"] == NUM_TEST
+    assert first["test_objective"] is not None
+    assert (first["test_objective_low"], first["objective_gain_low"]) == (None, None)
+    told = "a class has fewer than 4 test images"
+    assert f"({told}, so no interval)" in " ".join(summary.sentences(run))
+    assert f"or {told}." in next(text for text in summary.sentences(run) if text.startswith("That is"))
+    assert told in wording.intervals_over(run, run.winner_rows())
+
+
+def one_image_of_the_last_class(arrays: dict[str, np.ndarray]) -> None:
+    arrays["true"][np.flatnonzero(arrays["true"] == 9)[1:]] = 8
+    arrays["predicted"] = arrays["probabilities"].argmax(1)
+
+
+def test_a_probability_that_is_not_finite_is_not_behind_an_interval(tmp_path) -> None:
+    """A comparison with NaN is false, so NaN once passed the check that the predictions give the metric."""
+    run = run_by(tmp_path / "run", "validation_loss")
+
+    def spoil(arrays: dict[str, np.ndarray]) -> None:
+        arrays["probability_true"][0] = np.nan
+
+    first = rewrite_predictions(run, 1, spoil).winner_rows()[0]
+    assert first["test_objective_images"] is None
+    assert math.isfinite(first["test_objective_low"])
 
 
 def test_a_loss_that_is_lower_is_a_gain(tmp_path) -> None:

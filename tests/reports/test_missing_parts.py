@@ -7,7 +7,9 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ from winnow.reports.figures.winners import winners as winners_figure
 from winnow.reports.html import sections
 from winnow.reports.html.sections import _headline
 from winnow.reports.text import compare, summary, wording
+from winnow.reports.text.baseline import baseline_words, protocol_differences
 from winnow.reports.text.seeds import left_out
 from winnow.reports.text.terminal import show
 from winnow.reports.text.winner_words import yardsticks
@@ -215,8 +218,9 @@ def test_a_run_without_a_baseline_says_how_to_name_one(folder):
         study["space"].pop("start_from", None)
 
     change_study(folder, without)
-    assert "name a recipe or a file in `baseline` of the space" in text_of(folder)
-    assert "name a recipe or a file in `baseline` of the space" in " ".join(shown(folder).split())
+    told = "name a recipe or a file, in `start_from` if it lies in the space, otherwise in `baseline`"
+    assert told in text_of(folder)
+    assert told in " ".join(shown(folder).split())
 
 
 def test_a_search_without_a_baseline_says_so_before_retraining(folder):
@@ -245,6 +249,10 @@ def test_losses_of_different_kinds_are_not_compared(folder, loss, differs):
     assert (told in " ".join(shown(folder).split())) == differs
     assert (told in page_text(sections.winners(run).html)) == differs
     assert ("the baseline" in dict(yardsticks(run))) != differs
+    table = sections._metrics_table(run, run.rows("winners"))
+    assert table is not None
+    assert ("loss" in table.columns) != differs
+    assert (wording.OTHER_LOSSES in page_text(sections.winners(run).html)) == differs
     (figure,) = winners_figure(run)
     assert ("baseline" in winners_info(run).labels) != differs
     assert ("The baseline is left out, as its loss is of another kind." in figure.caption) == differs
@@ -393,10 +401,54 @@ def test_validation_images_that_will_be_kept_in_retraining_count_before_it(tmp_p
     ],
 )
 def test_a_baseline_that_no_validation_images_saw(whole, changes, expected):
-    rows = reports.read(whole).winner_rows()
-    rows = [row | {"config": json.dumps(json.loads(row["config"]) | changes)} for row in rows]
-    text = " ".join(summary._baseline_decisions(rows, keeps_validation=False))
-    assert (expected in text) if expected else text == ""
-    assert summary._baseline_decisions(rows, keeps_validation=True) == []
+    run = reports.read(whole)
+    rows = [row | {"config": json.dumps(json.loads(row["config"]) | changes)} for row in run.winner_rows()]
+    text = " ".join(protocol_differences(run, rows))
+    assert (
+        (expected in text and "The gain over the baseline includes this difference." in text)
+        if expected
+        else text == ""
+    )
+    assert ("not trained and tested under the same protocol" in baseline_words(run, rows)) == bool(expected)
     as_trials = [row | {"trial": 4} for row in rows]
-    assert summary._baseline_decisions(as_trials, keeps_validation=False) == []
+    assert protocol_differences(run, as_trials) == []
+
+
+def test_a_baseline_that_kept_the_validation_images_was_decided_by_them(folder):
+    change_lines(folder, lambda line: line | {"keep_validation": True, "config": stopping_early(line["config"])})
+    run = reports.read(folder)
+    assert protocol_differences(run, run.winner_rows()) == []
+
+
+def stopping_early(config: dict[str, Any]) -> dict[str, Any]:
+    return config | {"early_stopping": {"patience": 3, "metric": "validation_loss", "min_delta": 0.0}}
+
+
+@pytest.mark.parametrize("status", [None, "diverged"])
+def test_page_show_and_summary_say_that_no_trial_decided_for_the_baseline(folder, status):
+    """They once said that it was trained under the same protocol. Its trial may have diverged, and then nobody should add one."""
+    change_lines(folder, lambda line: line | {"config": stopping_early(line["config"])})
+    run = reports.read(folder)
+    (baseline,) = (row for row in run.winner_rows() if row["baseline"])
+    trial = {**run.trial_rows()[0], "config": baseline["config"], "status": status, "source": "start_from:mine"}
+    rows = [trial if status else {**trial, "source": "sampler"}]
+    source: Any = SimpleNamespace(winner_rows=run.winner_rows, retrain_rows=run.retrain_rows, trial_rows=lambda: rows)
+    run = replace(run, source=source)
+    text = " ".join(protocol_differences(run, run.winner_rows()))
+    assert ("did not complete in the search (trial 0: diverged)" in text) == (status is not None)
+    assert ("was not a trial of the search" in text) == ("`start_from`" in text) == (status is None)
+    said = "so its early stopping had no validation images to decide by"
+    page = page_text(sections.winners(reports.read(folder)).html)
+    for told in (text_of(folder), page, shown(folder)):
+        assert said in " ".join(told.split())
+
+
+def test_other_views_of_test_images_are_told(whole):
+    """Runs of earlier versions tested a baseline without the views that their space fixes."""
+    run = reports.read(whole)
+    rows = [
+        row | {"config": json.dumps(json.loads(row["config"]) | {"test_flip": not row["baseline"]})}
+        for row in run.winner_rows()
+    ]
+    text = " ".join(protocol_differences(run, rows))
+    assert "Winner 1 was tested over other views of each image than the baseline (`test_flip`)." in text

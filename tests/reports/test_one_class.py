@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from tests.helpers.fronts import make_front_run
 from tests.helpers.html import page_text
 from tests.helpers.make_run import make_run
 from winnow import reports
@@ -18,7 +19,7 @@ from winnow.reports.facts import gives_one_class
 from winnow.reports.html import sections
 from winnow.reports.run_data import RunFacts
 from winnow.reports.tables.candidates import best_first
-from winnow.reports.text import summary
+from winnow.reports.text import summary, wording
 from winnow.reports.text.one_trial import show_trial
 from winnow.reports.text.terminal import show
 from winnow.search.training.metrics import accuracy, balanced_accuracy, macro_f1
@@ -79,6 +80,33 @@ def test_without_a_metric_or_the_numbers_nothing_is_told(missing: str) -> None:
     run = facts_of([] if missing == "counts" else EQUAL)
     assert gives_one_class(facts_of(EQUAL), row)
     assert not gives_one_class(run, row | ({} if missing == "counts" else {missing: None}))
+
+
+def test_a_network_of_a_class_without_validation_images_is_told() -> None:
+    """It gives no image its class, so its metrics do not tell how many classes it answers."""
+    row = row_of(labels_of(WITH_GAP), np.ones(60, int), 4)
+    assert wording.one_class_trial(facts_of(WITH_GAP), row) == "Warning: trial 7 gives no validation image its class."
+
+
+def test_every_trial_of_a_front_is_told(tmp_path: Path) -> None:
+    """A calibrated network of one class lies on the front of accuracy and calibration error, but is not its first trial."""
+    folder = make_front_run(tmp_path / "run", ["validation_accuracy", {"minimize": "validation_calibration_error"}])
+    last = min(reports.read(folder).rows("front"), key=lambda row: row["validation_calibration_error"])["trial"]
+    share = 35 / 287
+    figures = {"accuracy": share, "balanced_accuracy": 0.1, "macro_f1": 2 * share / (1 + share) / 10}
+    lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    changes = {f"validation_{name}": value for name, value in figures.items()}
+    lines = [line | (changes if line["trial"] == last else {}) for line in lines]
+    (folder / "epochs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = reports.read(folder)
+    trials = best_first(run, run.rows("trials"))
+    assert trials[0]["trial"] != last
+    assert last in {row["trial"] for row in run.rows("front")}
+    told = f"Warning: trial {last} gives every validation image the same class."
+    printed = io.StringIO()
+    show(run, Console(file=printed, width=200))
+    assert told in printed.getvalue()
+    assert told in " ".join(summary.sentences(run))
 
 
 @pytest.mark.parametrize("one_class", [False, True])

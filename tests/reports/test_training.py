@@ -19,6 +19,7 @@ from winnow import reports, search
 from winnow.reports.figures.training import MAX_BATCHES_DRAWN, batch_losses, curves
 from winnow.reports.html.training_page import BEST, _summary, best_epochs, best_epochs_text, outcome
 from winnow.reports.reading.training import read_training
+from winnow.reports.tables.classes import class_scores
 from winnow.reports.tables.training import TABLES
 from winnow.reports.text import wording
 from winnow.reports.text.queries import training_queries
@@ -202,7 +203,7 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
     (told,) = answers["result"]
     known = {key: None if value != value else value for key, value in told.items()}
     assert known == {key: result.get(key) for key in told} | {"largest_class": largest}
-    shown = page_text((output / "report.html").read_text())
+    shown = page = page_text((output / "report.html").read_text())
     measured = [name for name in TEST_METRICS if result[name] is not None]
     assert measured == [name for name in TEST_METRICS if name != "test_own_metric"]
     for name in measured:
@@ -227,6 +228,14 @@ def test_the_queries_give_what_the_page_shows(output: Path) -> None:
         name: (pytest.approx(np.mean(predicted[true == k] == k)), np.sum(true == k))
         for k, name in enumerate(training.class_names)
     }
+    scores = class_scores(true, predicted, len(training.class_names))
+    assert [row["class_name"] for row in answers["classes"]] == training.class_names
+    assert [row["support"] for row in answers["classes"]] == np.bincount(true).tolist()
+    for key, values in scores.items():
+        assert [row[key] for row in answers["classes"]] == pytest.approx(values.tolist(), nan_ok=True)
+    row = answers["classes"][3]
+    cells = "".join(wording.percent(row[key]) for key in ("precision", "recall", "f1"))
+    assert f"{row['class_name']}{row['support']}{cells}".replace("\u00a0", " ") in page.replace("\u00a0", " ")
     assert len(answers["mistakes"]) == num - right
     facts = {(row["section"], row["key"]): row["value"] for row in answers["environment"]}
     assert facts["versions", "torch"] == result["versions"]["torch"]
@@ -241,7 +250,7 @@ def test_a_training_that_is_still_running_has_tables(tmp_path: Path) -> None:
     (row,) = search.query(folder, "select * from training").to_dict("records")
     assert (row["status"], row["epochs"], row["planned_epochs"]) == ("running", 4, 10)
     assert search.query(folder, "select count(*) as n from predictions")["n"].item() == 0
-    with pytest.raises(InputError, match="the tables are training, epochs, predictions, environment"):
+    with pytest.raises(InputError, match="the tables are training, epochs, predictions, classes, environment"):
         search.query(folder, "select * from trials")
 
 

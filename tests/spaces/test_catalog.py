@@ -13,6 +13,7 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial
 
+from winnow.reports.tables.build import config_values
 from winnow.spaces import catalog
 from winnow.spaces.shapes import known_image_shape
 from winnow.spaces.sizes import known_excess, size_of
@@ -208,6 +209,15 @@ def test_start_points_and_baseline_follow_the_data_and_the_epochs_of_the_space()
     check(space, (3, 32, 32))
 
 
+def test_start_points_and_baseline_are_tested_over_the_views_of_the_space() -> None:
+    """Otherwise the gain would be that of the views: the winners had them, and the baseline had not."""
+    space = catalog.load("digits", ["test_flip=true", "test_shift=1", "baseline=recipes/digits-baseline"])
+    (_, start), baseline = space.start_from_named()[0], space.baseline
+    for raw in (start, baseline):
+        config = space.config(raw)
+        assert (config.test_flip, config.test_shift) == (True, 1)
+
+
 def test_a_start_point_that_does_not_fit_the_overrides_is_left_out_with_a_note_and_stays_the_baseline() -> None:
     space = catalog.load("digits", ["model.dropout=0.3"])
     assert space.start_from_named() == []
@@ -289,3 +299,32 @@ def test_a_winner_as_it_was_retrained_starts_the_next_search(tmp_path: Path, mor
     assert "stop_after" not in complete
     assert "reductions" not in complete["schedule"]
     assert not space.notes
+
+
+PLATEAU = {"name": "plateau", "patience": 1, "reductions": [3]}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        PLATEAU,
+        {"choice": {"constant": {}, "plateau": {"patience": 1, "reductions": [3]}}},
+        {"choice": [PLATEAU, "constant"]},
+    ],
+    ids=["fixed", "branches", "options"],
+)
+def test_what_retraining_sets_is_kept_where_the_space_mentions_it(tmp_path: Path, schedule: Any) -> None:
+    """Without these keys the config does not lie in the space: a start point was refused, and its columns of `winners` were null."""
+    tree = {"data": "digits", "epochs": 6, "stop_after": 4, "batch_size": 32, "model": {"name": "mlp", "hidden": [8]}}
+    tree |= {"optimizer": {"name": "sgd", "lr": {"log": [0.01, 1.0]}}, "schedule": schedule}
+    config = {**tree, "optimizer": {"name": "sgd", "lr": 0.1}, "schedule": PLATEAU}
+    (tmp_path / "winner.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({**tree, "start_from": [str(tmp_path / "winner.yaml")]}))
+    space = catalog.load(str(tmp_path / "space.yaml"))
+    ((_, start),) = space.start_from_named()
+    complete = space.config(start).model_dump(mode="json")
+    assert complete["schedule"]["reductions"] == [3]
+    assert complete["stop_after"] == 4
+    for stop_after in (2, 4):  # early stopping may have kept an earlier epoch
+        values = config_values(space, complete | {"stop_after": stop_after}, space.columns())
+        assert values["optimizer.lr"] == 0.1

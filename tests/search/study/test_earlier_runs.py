@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -342,3 +344,14 @@ def test_runs_of_the_same_name_are_told_apart(tmp_path, old_runs):
     other = shutil.copytree(old_runs[0], tmp_path / "again")
     facts = learn_from([str(old_runs[0]), str(other)], catalog.load("digits")).facts
     assert [each["run"] for each in facts] == ["a (1)", "a (2)"]
+
+
+def test_earlier_runs_that_share_only_parameters_with_one_value_teach_nothing(tmp_path: Path) -> None:
+    """Modelling them once raised, since a parameter with one value has no column."""
+    space = catalog.load("recipes/digits-baseline", ["batch_size={choice: [64]}"])
+    config = space.config(space.suggest(next(iter(completions({}, num_random=1))))).model_dump(mode="json")
+    trials = [{"trial": number, "config": config, "values": {"1": 0.1 * number}} for number in range(4)]
+    file = tmp_path / "earlier_runs.jsonl"
+    file.write_text(json.dumps({"run": "old", "trials": trials}) + "\n")
+    folder: Any = SimpleNamespace(earlier_runs=file)
+    assert recollect(folder, space) is None

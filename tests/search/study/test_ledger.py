@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 
 import optuna
 import pytest
@@ -48,6 +48,32 @@ def test_start_from_is_tried_first(tmp_path, space):
     assert first.source == "start_from:recipes/digits-baseline"
     assert first.config["model"]["stages"][0]["filters"] == 16
     assert second.source == "sampler"
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "grid"])
+def test_the_baseline_is_trained_to_its_end(tmp_path, space, sampler):
+    """Only then is it retrained as the winners are, with what validation images decided. Successive halving once stopped it."""
+    settings = settings_for(space, trials=20, sampler=sampler, top=1)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    baseline, *others = [ledger.ask() for _ in range(6)]
+    left = deque([*others, baseline])  # so that others are ahead of it at each rung
+    while (assignment := left.popleft() if left else ledger.ask()) is not None:
+        is_baseline = assignment.number == 0
+        for epoch in range(assignment.recorded + 1, 10):
+            value = 0.1 if is_baseline else 0.5 + epoch / 100
+            if not ledger.record(assignment.number, report(assignment, epoch, value)):
+                break
+    ledger.close()
+    states = [trial.state.name for trial in study_of(folder).get_trials(deepcopy=False)]
+    assert states[0] == "COMPLETE"
+
+
+def test_a_baseline_that_diverges_ends(tmp_path, space):
+    settings = settings_for(space, trials=2, sampler="random")
+    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert not ledger.record(assignment.number, report(assignment, 1, math.nan, diverged=True))
 
 
 @pytest.mark.parametrize(
@@ -307,10 +333,14 @@ def test_paused_trials_are_resumed_or_ended(tmp_path, space):
     assert decisions["pause"] == len(starts) - states["COMPLETE"]
 
 
-def test_repeats_of_a_space_with_nothing_open(tmp_path):
+@pytest.mark.parametrize("overrides", [[], ["batch_size={choice: [64]}"]], ids=["fixed", "one option"])
+def test_repeats_of_a_space_with_nothing_open(tmp_path, overrides):
     """The default sampler has nothing to forecast by; such a search once raised in its ninth trial."""
-    space = catalog.load("recipes/digits-baseline", ["epochs=9"])
+    space = catalog.load("recipes/digits-baseline", ["epochs=9", *overrides])
     settings = settings_for(space, trials=12, repeats=12)
-    ledger = Ledger(make_folder(tmp_path, space, settings), space, settings, SHAPE)
+    folder = make_folder(tmp_path, space, settings)
+    assert not run_to_the_end(Ledger(folder, space, settings, SHAPE), crash_after=30)
+    ledger = Ledger(folder, space, settings, SHAPE)
     assert run_to_the_end(ledger)
     assert ledger.num_ended == 12
+    assert "COMPLETE" in {trial.state.name for trial in study_of(folder).get_trials(deepcopy=False)}

@@ -109,6 +109,29 @@ def test_the_report_says_when_the_rate_was_reduced(tmp_path: Path) -> None:
     assert "reduced as the plateau schedule did in the search: after 4 and 9 epochs" in text
 
 
+def test_reductions_after_the_last_epoch_are_not_told(tmp_path: Path) -> None:
+    """The search trained on after the epoch whose weights it kept. Those reductions never came in retraining."""
+    folder = make_run(tmp_path / "run")
+    schedule = {"name": "plateau", "factor": 0.1, "patience": 3, "warmup": 0.0, "reductions": [4, 9, 12, 15]}
+    change(folder, config={"schedule": schedule, "stop_after": 12})
+    text = " ".join(sentences(reports.read(folder)))
+    assert "reduced as the plateau schedule did in the search: after 4 and 9 epochs." in text
+    change(folder, config={"schedule": schedule, "stop_after": 4})
+    assert "did in the search: never." in " ".join(sentences(reports.read(folder)))
+
+
+def test_a_gap_between_validation_without_views_and_a_test_with_them_is_told(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    told = "so the gap includes their effect."
+    assert told not in " ".join(sentences(reports.read(folder)))
+    change(folder, config={"test_flip": True, "test_shift": 1})
+    text = " ".join(sentences(reports.read(folder)))
+    assert (
+        f"The test averages over views of each image (`test_flip` and `test_shift`) and validation does not, {told}"
+        in text
+    )
+
+
 def test_the_report_says_which_repeat_chose_the_epochs(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run")
     schedule = {"name": "plateau", "factor": 0.1, "patience": 3, "warmup": 0.0, "reductions": [4, 9]}
