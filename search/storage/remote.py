@@ -60,7 +60,8 @@ def read(where: str) -> bytes:
         OSError: It cannot be read.
     """
     if not is_uri(where):
-        return Path(where).read_bytes()
+        with open(where, "rb") as whole:
+            return whole.read()
     filesystem, path = _resolve(where)
     with filesystem.open_input_file(path) as file:
         return bytes(file.read())
@@ -102,7 +103,7 @@ def delete(where: str) -> None:
             filesystem, path = _resolve(where)
             filesystem.delete_file(path)
         else:
-            Path(where).unlink()
+            os.unlink(where)
     except FileNotFoundError:
         pass
 
