@@ -43,8 +43,9 @@ def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | N
     try:
         write(part)
         publish(part, path)
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
 
 
 def part_of(path: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -257,7 +258,7 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
     Raises:
         InputError: An option is not a field of `known`, or the schema refuses its value.
     """
-    names = [spec.name for spec in option_specs(known)]
+    names = _option_names(known)
     for key in options:
         if key not in names and key in known.model_fields:
             raise InputError(f"{key} is a key of the space, not an option; set it with --set search.{key}=...")
@@ -273,6 +274,11 @@ def check_options(options: dict[str, Any], known: type[BaseModel] = RunOptions) 
         raise InputError(
             f"{problem['loc'][0]}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
         ) from error
+
+
+@cache
+def _option_names(known: type[BaseModel]) -> list[str]:
+    return [spec.name for spec in option_specs(known)]
 
 
 @dataclass(frozen=True)

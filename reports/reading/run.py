@@ -175,10 +175,10 @@ def read_study(path: Path) -> Row:
     Raises:
         InputError: There is no study.yaml, it is damaged or incomplete, or a newer Winnow wrote it.
     """
-    if not path.is_dir():
-        raise InputError(f"{path}: there is no such run folder")
     file = path / "study.yaml"
     if not file.is_file():
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such run folder")
         raise InputError(f"{path}: this folder is not a run, since it contains no study.yaml")
     try:
         study = read_plain(file)

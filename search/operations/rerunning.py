@@ -147,7 +147,9 @@ def _train_again(
     from winnow.search.ray_backend.worker import trial_reports
     from winnow.search.storage.run_folder import space_of
 
-    data = load_recorded(folder, study, space_of(folder), source or Source(Path(study.get("data_dir", DATA_DIR))))
+    data = load_recorded(
+        folder, study, space_of(folder, study), source or Source(Path(study.get("data_dir", DATA_DIR)))
+    )
     seed = study["settings"]["seed"]
     attrs = trial.user_attrs
     config = Config.model_validate(attrs["config"])

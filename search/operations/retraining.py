@@ -47,7 +47,7 @@ def retrain(
     study = folder.read_study()
     log = study.get("log", ())
     check_installed(log)
-    space, settings = space_of(folder), Settings.from_dict(study["settings"])
+    space, settings = space_of(folder, study), Settings.from_dict(study["settings"])
     settings = settings.changed(retrain=settings.retrain.model_copy(update=options))
     execution, view = execution.connected(), execution.view
     with folder.locked(), storage_errors(folder, "retrain"):

@@ -155,7 +155,7 @@ def resume(
         study = folder.read_study()
         execution = replace(execution, log=execution.log or study.get("log", ()))
         check_installed(execution.log)
-        space, settings = space_of(folder), Settings.from_dict(study["settings"])
+        space, settings = space_of(folder, study), Settings.from_dict(study["settings"])
         amended = amend(folder, study, space, changes) if changes.any else None
         if amended is not None:
             space, settings = amended.space, amended.settings

@@ -67,7 +67,10 @@ class JsonLines:
 
 def json_line(record: Mapping[str, Any]) -> str:
     """Return one line of a file of JSON objects, with its line feed. Numbers that are not finite become null, as JSON lacks them."""
-    return json.dumps(finite_or_null(record), separators=(",", ":"), allow_nan=False) + "\n"
+    try:
+        return json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n"
+    except (ValueError, TypeError):  # a number that is not finite, or a mapping of another type than a dict
+        return json.dumps(finite_or_null(record), separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def epoch_line(
@@ -97,6 +100,8 @@ def epoch_line(
 
 def finite_or_null(value: Any) -> Any:
     """Return the value with None in place of each number that is not finite, at any depth of nesting."""
+    if value is None or isinstance(value, str | int):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -53,7 +53,8 @@ def read(where: str) -> bytes:
         OSError: It cannot be read.
     """
     if not is_uri(where):
-        return Path(where).read_bytes()
+        with open(where, "rb") as whole:
+            return whole.read()
     with _errors_as_os_errors():
         filesystem, path = _resolve(where)
         try:
@@ -109,7 +110,7 @@ def delete(where: str) -> None:
                 except FileNotFoundError:
                     _check_answers(filesystem, path)
         else:
-            Path(where).unlink()
+            os.unlink(where)
     except FileNotFoundError:
         pass
 

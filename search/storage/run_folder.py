@@ -8,7 +8,7 @@ import re
 import secrets
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -288,33 +288,49 @@ def open_run(path: str | Path) -> RunFolder:
     )
 
 
-def repair_journal(path: Path) -> bool:
-    """Remove an incomplete last line from Optuna's journal, and return whether there was one.
+def read_journal(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the entries of Optuna's journal, and remove an incomplete last line.
 
-    Optuna tolerates an incomplete line only while nothing follows it.
+    Optuna tolerates an incomplete line only while nothing follows it. Nothing is changed before the last entry has been read.
+
+    Args:
+        path: The journal. A missing file has no entries.
 
     Raises:
-        InputError: A complete line is not JSON. No crash causes such damage, so Winnow does not guess how to repair it.
+        InputError: It is not a file, or a complete line is not JSON. No crash causes such damage, so Winnow does not guess how to repair it.
     """
     if not is_present(path):
-        return False
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            json.loads(line)
-        except (ValueError, RecursionError):
-            raise InputError(
-                f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are intact: "
-                f"keep a copy, then cut the file there (head -n {number - 1})"
-            ) from None
-    is_torn = len(whole) < len(content)
+        return
+    length = 0
+    is_torn = False
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if is_torn := not line.endswith(b"\n"):
+                break
+            length += len(line)
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                raise InputError(
+                    f"{path}, line {number}: not JSON, so the study cannot be read further. The lines before it are intact: "
+                    f"keep a copy, then cut the file there (head -n {number - 1})"
+                ) from None
+            yield entry
+    if length or is_torn:
+        settle_journal(path, length if is_torn else None)
+
+
+def settle_journal(path: Path, length: int | None) -> None:
+    """Wait until a journal is on the disk, since a killed driver may not have waited for its lines, on which later writes depend.
+
+    Args:
+        path: The journal.
+        length: Number of bytes to which it is cut first, because an incomplete line follows them; None if none does.
+    """
     with path.open("r+b") as journal:
-        if is_torn:
-            journal.truncate(len(whole))
-        # A killed driver may have written lines without waiting for the disk; later writes depend on them.
+        if length is not None:
+            journal.truncate(length)
         os.fsync(journal.fileno())
-    return is_torn
 
 
 def write_text(path: Path, text: str) -> None:
@@ -352,5 +368,11 @@ def free_path(parent: Path, name: str | None, default_name: str) -> Path:
     return parent / candidate
 
 
-def space_of(folder: RunFolder) -> Space:
-    return Space.from_tree(folder.read_study()["space"], source=str(folder.study))
+def space_of(folder: RunFolder, study: Mapping[str, Any] | None = None) -> Space:
+    """Return the space of a run.
+
+    Args:
+        folder: The run.
+        study: The content of its study.yaml. Default: it is read.
+    """
+    return Space.from_tree((study or folder.read_study())["space"], source=str(folder.study))

@@ -56,7 +56,8 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
         settings: Its settings.
     """
     _, _, study = open_study(folder, settings.direction)
-    history, baseline = History(folder, space), baseline_config(space)
+    recorded = folder.read_study()
+    history, baseline = History(folder, space, recorded), baseline_config(space)
     trials = study.get_trials(deepcopy=False)
     completed = [
         CompletedTrial(
@@ -69,7 +70,7 @@ def completed_trials(folder: RunFolder, space: Space, settings: Settings) -> Com
         for trial in trials
         if trial.state == TrialState.COMPLETE and trial.value is not None and history.is_inside(trial)
     ]
-    shape = recorded_shape(folder.read_study())
+    shape = recorded_shape(recorded)
     groups = by_config([trial.config for trial in completed], settings.repeats, shape)
     retrained = {line["trial"] for line in read_retrained(folder.path)[0]}
     completed = [_as_one([completed[index] for index in group], retrained) for group in groups]

@@ -18,7 +18,7 @@ from winnow.reports.durable import sync_folder
 from winnow.reports.reading.journal import read_trials
 from winnow.reports.reading.run import check_trials
 from winnow.search.settings import Direction
-from winnow.search.storage.run_folder import RunFolder, repair_journal
+from winnow.search.storage.run_folder import RunFolder, read_journal
 from winnow.search.storage.write_guard import WriteGuard
 from winnow.spaces.errors import InputError
 
@@ -43,13 +43,14 @@ def open_study(
     """
     if optuna.logging.get_verbosity() != optuna.logging.ERROR:  # setting it clears a cache of each logger
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-    repair_journal(folder.journal)
     try:
         journal = GroupedJournal(folder.journal, guard or WriteGuard())
         storage = JournalStorage(journal)
         study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction=direction, load_if_exists=True)
         journal.flush()
         sync_folder(folder.path)  # otherwise a power failure could take the name of a new journal
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{folder.journal}: cannot be opened ({error.strerror or error})") from error
     except Exception as error:  # Optuna believes what it reads, and a run may come from somebody else
@@ -82,7 +83,7 @@ class GroupedJournal(JournalFileBackend):
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         if not self._is_read:
             self._is_read = True
-            yield from super().read_logs(log_number_from)
+            yield from read_journal(self._path)
         unread, self._unread = self._unread, []
         yield from unread
 

@@ -58,13 +58,14 @@ class Ledger(TrialBook):
         super().__init__(folder, space, settings, image_shape, listener)
         self.scheduler = make_scheduler(settings, spec_of(settings.sampler).pauses)
         self.shortage: Shortage | None = None
-        self._history = History(folder, space)
+        study = folder.read_study()
+        self._history = History(folder, space, study)
         self._paused = PausedTrials(self.scheduler, Quota(folder, settings.checkpoint_quota))
         self._time = TimeLeft(settings.time_budget_seconds)
         self.goal = Goal(settings, self._tally, self._open, self._paused.numbers, self._time, self._num_not_begun)
         self.gain = GainRule(settings)
         self._times = EpochTimes(settings, self._record, self.scheduler)
-        num_classes = (folder.read_study().get("data") or {}).get("num_classes", 1)
+        num_classes = (study.get("data") or {}).get("num_classes", 1)
         rungs = [*self.scheduler.rungs, settings.max_epochs]
         feasibility = Feasibility(settings.limits, image_shape, num_classes)
         recollection = recollect(folder, space, feasibility.filter(space))

@@ -42,8 +42,8 @@ Params = tuple[dict[str, Any], dict[str, BaseDistribution]]
 class History:
     """The trials of one run, as seen from its current space."""
 
-    def __init__(self, folder: RunFolder, space: Space) -> None:
-        self.version = num_earlier_spaces(folder.read_study())
+    def __init__(self, folder: RunFolder, space: Space, study: Mapping[str, Any]) -> None:
+        self.version = num_earlier_spaces(study)
         """Number of changes of the space so far. The attribute `space` of a trial is this number at the time the trial began."""
         self.warm_configs: list[dict[str, Any]] = []
         self._space = space

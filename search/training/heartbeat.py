@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from winnow.search.storage import remote as storage
 from winnow.search.training.kernel_kills import killed_since, note_counter
@@ -84,7 +83,8 @@ def write_beat(where: str, content: bytes) -> None:
     if storage.is_uri(where):
         storage.write(where, content)
     else:  # not through `storage`, which waits for the disk: after a power cut nobody needs the file
-        Path(where).write_bytes(content)
+        with open(where, "wb") as file:
+            file.write(content)
 
 
 def is_training(beat: bytes) -> bool:

@@ -319,7 +319,7 @@ def _computed_again(folder: RunFolder, config: Config) -> dict[str, Any]:
     from winnow.search.training.device_data import DeviceData
 
     study = folder.read_study()
-    data = load_data(space_of(folder), Source(Path(study.get("data_dir", "data"))))
+    data = load_data(space_of(folder, study), Source(Path(study.get("data_dir", "data"))))
     if data.fingerprint != study["data"]["fingerprint"]:
         raise InputError(f"{folder.path}: the normalisation was not stored, and the data set has changed since the run")
     built = DeviceData.build(data, config.data, torch.device("cpu"), seed=0, use="retrain")

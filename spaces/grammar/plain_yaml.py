@@ -30,7 +30,7 @@ def read_plain(path: Path) -> Any:
         UnicodeDecodeError: It is not text.
         YAMLError: As for `load_plain`, or it is too large, or not a file: a pipe would block forever.
     """
-    if path.exists() and not path.is_file():
+    if not path.is_file() and path.exists():
         raise yaml.YAMLError("not a file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 
 import pytest
 
 from benchmarks.reliability.disasters.bugs import BUGS
+from benchmarks.reliability.disasters.disk import FailingDisk
 from benchmarks.reliability.disasters.history import simulate
 from benchmarks.reliability.disasters.scenario import SCENARIOS
+from benchmarks.reliability.disasters.stand_ins import quick_serialization
 from tests.conftest import REPOSITORY
+from winnow.search.training.checkpoint import CorruptCheckpoint, load, save
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -24,6 +28,43 @@ def test_nothing_is_lost_doubled_or_wrong(block):
 @pytest.mark.parametrize("bug", BUGS)
 def test_a_bug_is_found_within_100_seeds(bug):
     assert any(simulate(seed, bug).violations for seed in range(100))
+
+
+@pytest.mark.parametrize("is_library", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_a_power_cut_leaves_what_was_synced(tmp_path, seed, is_library):
+    disk, path = FailingDisk(tmp_path, random.Random(seed)), tmp_path / "file"
+    with disk.installed():
+        if is_library:  # it opens the file without Python's `open`
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+            os.write(handle, b"first, ")
+            os.close(handle)
+        with path.open("r+b" if is_library else "wb") as file:
+            file.seek(7)
+            file.write(b"second")
+            file.flush()
+            file.truncate(12)
+            os.fsync(file.fileno())
+            written = path.read_bytes()
+            file.write(b" and not synced")
+            file.flush()
+        folder = os.open(tmp_path, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        disk.cut_power()
+    assert written == (b"first, " if is_library else bytes(7)) + b"secon"
+    assert path.read_bytes().startswith(written)
+
+
+def test_a_damaged_checkpoint_is_noticed_as_that_of_torch_is(tmp_path):
+    with quick_serialization():
+        save(tmp_path / "whole.pt", {"epoch": 3, "history": [{"loss": 0.5}]})
+        assert load(tmp_path / "whole.pt") == {"epoch": 3, "history": [{"loss": 0.5}]}
+        content = (tmp_path / "whole.pt").read_bytes()
+        for damaged in (b"", content[:2], content[:-1], content[:20] + b"\0" * 8 + content[28:]):
+            (tmp_path / "damaged.pt").write_bytes(damaged)
+            with pytest.raises(CorruptCheckpoint):
+                load(tmp_path / "damaged.pt")
 
 
 HISTORIES = """

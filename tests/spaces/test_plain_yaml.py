@@ -17,7 +17,7 @@ from winnow.reports.reading.training import read_training
 from winnow.search.cli.main import main
 from winnow.search.operations.trust import check_export_code
 from winnow.search.storage.json_lines import read_json_lines
-from winnow.search.storage.run_folder import repair_journal
+from winnow.search.storage.run_folder import read_journal
 from winnow.search.winners.winner import load_export
 from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import MAX_BYTES, MAX_HEIGHT, MAX_NODES, load_plain
@@ -106,4 +106,4 @@ def test_a_line_that_is_nested_too_deeply_is_a_damaged_one(tmp_path: Path) -> No
     lines, notes = read_lines(file, {"epoch": (int,)})
     assert (len(lines), notes) == (2, ["epochs.jsonl: 1 damaged lines were left out (line 2)"])
     with pytest.raises(InputError, match="line 2: not JSON"):
-        repair_journal(file)
+        list(read_journal(file))

@@ -86,7 +86,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "study before line": lambda: patch.object(Record, "commit", _commit_study_first),
     "no cut after a failed write": lambda: patch("winnow.search.storage.write_guard.WriteGuard.appending", _no_cut),
     "written on after a failed write": _written_on,
-    "no cut of a torn journal": lambda: patch("winnow.search.study.journal_file.repair_journal", _nothing),
+    "no cut of a torn journal": lambda: patch("winnow.search.storage.run_folder.settle_journal", _nothing),
     "no fsync of the folder": lambda: patch.multiple(
         "winnow.search.storage.run_folder", publish=_only_rename, sync_folder=_nothing
     ),

@@ -27,9 +27,11 @@ from benchmarks.reliability.disasters.faults import Faults, PowerCut, ProcessKil
 class _File:
     """The contents that a power cut would leave of a file."""
 
-    synced: bytes = b""
+    synced: bytes | bytearray = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
     """Writes since the last fsync: (offset, bytes), or (length, None) of a truncation."""
+    is_whole: bool = False
+    """Whether `synced` and `pending` are all of its content. Of a file that a library wrote without Python they are not."""
 
 
 @dataclass
@@ -70,7 +72,7 @@ class FailingDisk(Faults):
             if not is_same:  # otherwise the time of its last change would be another, which reports record
                 with _REAL["open"](path, "wb") as written:
                     written.write(content)
-            self._files[path] = _File(content)
+            self._files[path] = _File(content, is_whole=True)
 
     def _left_of(self, file: _File) -> bytes:
         content = bytearray(file.synced)
@@ -116,16 +118,19 @@ class FailingDisk(Faults):
     def _inside(self, path: Any) -> str | None:
         if isinstance(path, int):
             return None
-        text = os.fsdecode(path)
+        text = path if isinstance(path, str) else os.fsdecode(path)
         # Locks are the operating system's business.
         return text if text.startswith(self._root) and not text.endswith(".lock") else None
 
     def _open_file(self, file: Any, mode: str = "r", buffering: int = -1, *rest: Any, **more: Any) -> Any:
+        reads = mode in ("r", "rb", "rt")
+        if reads and not self.fails_reading:
+            return _real_open(file, mode, buffering, *rest, **more)
         path = self._inside(file)
-        if path is None or not set(mode) & set("wax+"):
+        if path is None or reads:
             if path is not None and not self.dead:
                 self.step_of_reading(path)
-            return _REAL["open"](file, mode, buffering, *rest, **more)
+            return _real_open(file, mode, buffering, *rest, **more)
         if self.dead:
             raise ProcessKilled
         created = not os.path.exists(path)
@@ -147,6 +152,7 @@ class FailingDisk(Faults):
         file = self._files.setdefault(path, _File())
         if emptied:
             file.pending.append((0, None))
+        file.is_whole = file.is_whole or os.fstat(fd).st_size == 0
         self._open[fd] = file
         return file
 
@@ -154,9 +160,13 @@ class FailingDisk(Faults):
         self._open.pop(fd, None)
 
     def _fsync(self, fd: int) -> None:
+        facts = os.fstat(fd)
+        if self.dead or not facts.st_nlink:  # deleted
+            return
         file = self._open.get(fd)
-        path = os.readlink(f"/proc/self/fd/{fd}")
-        if self.dead or not os.path.exists(path) or (file is None and self._inside(path) is None):
+        # The name that it has now, since a rename may have followed the opening.
+        path = "" if file is not None and self._ignored_fsync is None else os.readlink(f"/proc/self/fd/{fd}")
+        if file is None and self._inside(path) is None:
             return
         if self.step(writes=False):
             raise AssertionError
@@ -165,7 +175,11 @@ class FailingDisk(Faults):
         if file is None:
             self._changes = [change for change in self._changes if os.path.dirname(change.path) != path]
             return
-        file.synced, file.pending = Path(path).read_bytes(), []
+        content = _written(file)
+        if not file.is_whole or len(content) != facts.st_size:
+            with _real_open(f"/proc/self/fd/{fd}", "rb") as live:
+                content = live.read()
+        file.synced, file.pending, file.is_whole = content, [], True
 
     def _rename(self, source: Any, target: Any, **more: Any) -> None:
         src, dst = self._inside(source), self._inside(target)
@@ -306,8 +320,23 @@ class _Raw(io.FileIO):
         super().close()
 
 
+def _written(file: _File) -> bytes | bytearray:
+    """Return the content of a file after all its writes."""
+    if not file.pending:
+        return file.synced
+    content = bytearray(file.synced)
+    for offset, written in file.pending:
+        if written is None:
+            del content[offset:]
+        else:
+            content.extend(b"\0" * (offset - len(content)))
+            content[offset : offset + len(written)] = written
+    return content
+
+
+_real_open = io.open
 _REAL: dict[str, Callable[..., Any]] = {
-    "open": io.open,
+    "open": _real_open,
     "rename": os.rename,
     "unlink": os.unlink,
     "truncate": os.truncate,

@@ -30,10 +30,12 @@ from winnow.search.ray_backend.tune import LedgerScheduler, Outcome, StopControl
 from winnow.search.ray_backend.worker import trial_reports
 from winnow.search.resources.plan import ResourcePlan
 from winnow.search.storage.leftovers import temporary_folder
+from winnow.search.storage.remote import join
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
 from winnow.search.study.trials import Assignment
 from winnow.search.training.errors import RankLost
+from winnow.search.training.heartbeat import write_beat
 from winnow.search.training.process_state import SpoiledProcess
 
 MOST_DEATHS = 1
@@ -207,7 +209,7 @@ class _Loop:
         name = heartbeat_name(int(worker.trial.config["number"]))
         try:
             with suppress(OSError):
-                Path(self.job.checkpoints, name).write_bytes(f"{worker.num_beats} 0 simulated".encode())
+                write_beat(join(self.job.checkpoints, name), f"{worker.num_beats} 0 simulated".encode())
         except ProcessKilled:
             self.world.disk.revive()
             self._lose(worker, None)

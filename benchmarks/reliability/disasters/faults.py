@@ -107,8 +107,13 @@ class Faults:
             return True
         return False
 
+    @property
+    def fails_reading(self) -> bool:
+        """Whether an operation that reads is still going to fail."""
+        return self._fuse is not None and self._fault == "read"
+
     def step_of_reading(self, path: str) -> None:
-        if self._fuse is None or self._fault != "read" or not os.path.exists(path):
+        if not self.fails_reading or not os.path.exists(path):
             return
         self._fuse -= 1
         if self._fuse < 0:

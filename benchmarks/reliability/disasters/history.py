@@ -11,12 +11,10 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-import yaml
 from rich.console import Console
 
 from benchmarks.reliability.disasters.bugs import BUGS, IGNORED_FSYNC, STRUCK_BY
@@ -30,17 +28,17 @@ from benchmarks.reliability.disasters.invariants import (
     check_readable,
     check_report,
     check_swept,
-    completed,
     report_files,
     study_rows,
-    timed_out,
+    with_status,
 )
 from benchmarks.reliability.disasters.scenario import SCENARIOS, scenario
-from benchmarks.reliability.disasters.stand_ins import stand_ins
+from benchmarks.reliability.disasters.stand_ins import quick_serialization, stand_ins
 from benchmarks.reliability.disasters.training import simulated_training
 from winnow import reports
 from winnow.reports.durable import part_of
 from winnow.reports.reading.parquet_reader import fingerprint
+from winnow.reports.run_data import RunData
 from winnow.search.operations.execution import Execution
 from winnow.search.operations.retraining import retrain
 from winnow.search.operations.searching import NewRun, resume, search
@@ -105,10 +103,7 @@ def simulate(seed: int, bug: str | None = None) -> Result:
         seed: Decides everything.
         bug: A key of `BUGS`, which is put into the code; None: the code as it is.
     """
-    # The same parser in C, which takes a tenth of the time.
-    load, dump = partial(yaml.load, Loader=yaml.CSafeLoader), partial(yaml.dump, Dumper=yaml.CSafeDumper)
-    put_in = BUGS[bug]() if bug else nullcontext()
-    with _one_collection(), patch("yaml.safe_load", load), patch("yaml.safe_dump", dump), put_in:
+    with _one_collection(), quick_serialization(), BUGS[bug]() if bug else nullcontext():
         return _History(seed, bug).run()
 
 
@@ -131,6 +126,7 @@ class _History:
         self.scenario = scenario(self.number)
         self.root = Path(tempfile.mkdtemp(prefix="winnow-disasters-", dir=_memory()))
         self.disk = FailingDisk(self.root, self.rng, IGNORED_FSYNC.get(bug or ""))
+        self.folder = RunFolder(self.root / "runs" / "r")
         self.disk.to_delete = self.folder.path
         self.temporary = self.root / "tmp"
         self.temporary.mkdir()
@@ -138,6 +134,7 @@ class _History:
         self.acknowledged = Acknowledged()
         self.violations: list[str] = []
         self.starts = self.faults = 0
+        self._last_read: RunData | None = None
         self.seconds = 1_700_000_000.0
 
     def run(self) -> Result:
@@ -147,28 +144,31 @@ class _History:
                     if not self.violations:
                         self._until_done(getattr(self, start))
                     if not self.violations:
-                        self.violations += check_advice(self.folder, over)
+                        self.violations += check_advice(self._read(), over)
                 if not self.violations:
                     self._killed_commands()
                     self._new_process("once more", with_faults=False)
                     self._start(self._extend)  # a worker of a killed driver may have written a checkpoint since
                     self._start(self._retrain)
-                    self.violations += check_swept(self.folder)
+                    self.violations += check_swept(self.folder, self._read())
             if not self.violations:
-                self.violations += check_end(self.folder, self.acknowledged, self.world.hung)
+                run = self._read()
+                self.violations += check_end(self.folder, run, self.acknowledged, self.world.hung)
                 if (
                     self.scenario.workers == 1
-                    and not timed_out(self.folder)
-                    and study_rows(self.folder) != _undisturbed(self.number)
+                    and not with_status(run, "timed_out")
+                    and study_rows(run) != _undisturbed(self.number)
                 ):
                     self.violations.append("the study differs from that of the undisturbed search")
         finally:
             shutil.rmtree(self.root)
         return Result(tuple(self.violations), tuple(self.world.events), self.starts, self.faults)
 
-    @property
-    def folder(self) -> RunFolder:
-        return RunFolder(self.root / "runs" / "r")
+    def _read(self) -> RunData:
+        """The run as a report reads it, which was read after the last start unless something has changed since."""
+        if self._last_read is None:
+            self._last_read = reports.read(self.folder.path)
+        return self._last_read
 
     # --- starts -----------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class _History:
         self.violations.append(f"{start.__name__}: not over after {num_faults + 3} starts")
 
     def _start(self, start: Any) -> bool:
-        done, told = False, ""
+        done, told, self._last_read = False, "", None
         try:
             done = start()
         except (ProcessKilled, PowerCut) as error:
@@ -226,7 +226,7 @@ class _History:
             self.disk.disarm()  # what follows reads the run
             if self.disk.deleted:
                 told = str(error)
-            elif "nothing to retrain" in str(error) and not completed(self.folder):
+            elif "nothing to retrain" in str(error) and not with_status(reports.read(self.folder.path), "completed"):
                 done = True
             elif not struck:
                 self.violations.append(f"{start.__name__} was refused without a fault: {error}")
@@ -243,7 +243,8 @@ class _History:
             self._forget(start.__name__, told)
             return False
         if not self.violations:
-            self.violations += check_readable(self.folder)
+            self._last_read, wrong = check_readable(self.folder)
+            self.violations += wrong
         if not self.violations and self.folder.study.exists() and self.rng.random() < REPORTED:
             self._report()
         return done
@@ -256,6 +257,7 @@ class _History:
 
     def _report(self) -> None:
         """Write the report through a fault, then once more without one. Each of its files is the old one or the new one at any time."""
+        self._last_read = None
         before, source = report_files(self.folder), fingerprint(self.folder.path)
         fault, steps = self.rng.choice(FAULTS), self.rng.randrange(REPORT_OPERATIONS)
         self.world.note(f"report: {fault} after {steps} operations")
@@ -298,6 +300,7 @@ class _History:
         """The state of a process that starts: its clock, its troubles, and when a fault strikes."""
         rng = self.rng
         self.starts += 1
+        self.folder = RunFolder(self.folder.path)  # another one remembers what the study said
         self.seconds += rng.choice([0.0, 1.0, 3600.0])
         clock._earliest = 0.0
         clock._OFFSET = rng.choice([0.0, 0.0, -7200.0, 100_000.0])  # somebody set the wall clock
@@ -344,7 +347,7 @@ def _undisturbed(number: int) -> list[Any]:
             history._new_process("undisturbed", with_faults=False)
             history._search()
             history._extend()
-            return study_rows(history.folder)
+            return study_rows(reports.read(history.folder.path))
     finally:
         shutil.rmtree(history.root)
 

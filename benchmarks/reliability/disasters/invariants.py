@@ -9,8 +9,9 @@ from typing import Any
 from benchmarks.reliability.disasters.training import fate_of, figures_of, key_of
 from winnow.reports.durable import LOCK
 from winnow.reports.open_run import read
-from winnow.reports.reading.run import read_records
+from winnow.reports.run_data import RunData, RunRecords
 from winnow.reports.tables.candidates import best_first
+from winnow.reports.tables.from_folder import FromFolder
 from winnow.reports.text.next_step import next_step
 from winnow.search.settings import Settings
 from winnow.search.storage.json_lines import read_json_lines
@@ -37,46 +38,51 @@ class Acknowledged:
             self.ends[event.number] = event.status
 
 
-def study_rows(folder: RunFolder) -> list[Any]:
+def records_of(run: RunData) -> RunRecords:
+    """The records of a run that was read from its folder."""
+    assert isinstance(run.source, FromFolder)
+    return run.source.records
+
+
+def study_rows(run: RunData) -> list[Any]:
     """The facts that the study records about its trials, without times."""
     return [
         (t.number, t.state.name, t.values, t.params, t.intermediate_values, t.user_attrs.get("status"))
-        for t in read_records(folder.path).study_trials
+        for t in records_of(run).study_trials
     ]
 
 
-def timed_out(folder: RunFolder) -> set[int]:
-    """The trials that ended because they hung."""
-    return {row[0] for row in study_rows(folder) if row[5] == "timed_out"}
+def with_status(run: RunData, status: str) -> set[int]:
+    """The trials that ended with a status."""
+    return {trial.number for trial in records_of(run).study_trials if trial.user_attrs.get("status") == status}
 
 
-def completed(folder: RunFolder) -> set[int]:
-    """The trials that completed."""
-    return {row[0] for row in study_rows(folder) if row[5] == "completed"}
+def check_readable(folder: RunFolder) -> tuple[RunData | None, list[str]]:
+    """Check after a start, however it ended, that a report can be made of the folder.
 
-
-def check_readable(folder: RunFolder) -> list[str]:
-    """Check after a start, however it ended, that a report can be made of the folder."""
+    Returns:
+        The run, None if there is none or it cannot be read; and what is wrong, in words.
+    """
     if not folder.study.exists():
-        return []
+        return None, []
     try:
         run = read(folder.path)
         _ = run.trial_rows(), run.winner_rows()
     except InputError as error:
-        return [f"a report is refused: {error}"]
+        return None, [f"a report is refused: {error}"]
     except Exception as error:
-        return [f"a report fails: {type(error).__name__}: {error}"]
-    return []
+        return None, [f"a report fails: {type(error).__name__}: {error}"]
+    return run, []
 
 
-def check_advice(folder: RunFolder, over: tuple[str, ...]) -> list[str]:
+def check_advice(run: RunData, over: tuple[str, ...]) -> list[str]:
     """Check that a report does not advise what is over, which would lead in a circle.
 
     Args:
-        folder: The run.
+        run: The run.
         over: Commands that have done all they can.
     """
-    step = next_step(read(folder.path))
+    step = next_step(run)
     advised = "" if step is None else step.command
     return [
         f"{command} is over, but the report advises: {advised}" for command in over if f"winnow {command} " in advised
@@ -104,41 +110,45 @@ def check_report(before: dict[str, bytes], during: dict[str, bytes], after: dict
     return wrong + [f"report/{name} is gone" for name in before.keys() - after.keys() if not name.startswith(".")]
 
 
-def check_swept(folder: RunFolder) -> list[str]:
+def check_swept(folder: RunFolder, run: RunData) -> list[str]:
     """Check what remains once the search and the retraining are over.
 
     Nothing hidden but the lock may lie in the run or beside it, since that is what killed processes were writing, and no checkpoint
     of a training that has ended.
+
+    Args:
+        folder: The run.
+        run: The same, as a report reads it.
     """
     runs = folder.path.parent
     left = [entry.relative_to(runs) for entry in runs.rglob(".*") if entry.name != LOCK]
     left += [entry.relative_to(runs) for entry in folder.checkpoints.glob("retraining-*.pt")]
     # An audit that failed is tried again by the next start of the search, from its checkpoint.
-    audited = {trial.number for trial in read_records(folder.path).study_trials if trial.user_attrs.get("audited")}
+    audited = {trial.number for trial in records_of(run).study_trials if trial.user_attrs.get("audited")}
     kept = {checkpoint_name(number) for number in audited}
     left += [entry.relative_to(runs) for entry in folder.checkpoints.glob("trial-*.pt") if entry.name not in kept]
     return [f"{path} is left over" for path in left]
 
 
-def check_end(folder: RunFolder, acknowledged: Acknowledged, hung: set[int]) -> list[str]:
+def check_end(folder: RunFolder, run: RunData, acknowledged: Acknowledged, hung: set[int]) -> list[str]:
     """The finished run against the truth.
 
     Args:
         folder: The run, searched and retrained.
+        run: The same, as a report reads it.
         acknowledged: Progress that the search reported to its user.
         hung: Trials that hung at some time.
 
     Returns:
         What is wrong, in words.
     """
-    records = read_records(folder.path)
-    settings = Settings.from_dict(records.study["settings"])
+    trials, settings = records_of(run).study_trials, Settings.from_dict(run.study["settings"])
     lines = list(read_json_lines(folder.epochs))
-    wrong = [*_check_lines(lines, acknowledged), *_check_trials(folder, records.study_trials, lines, settings)]
-    if not timed_out(folder) <= hung:
-        wrong.append(f"trials {timed_out(folder) - hung} timed out, and did not hang")
+    wrong = [*_check_lines(lines, acknowledged), *_check_trials(run, lines, settings)]
+    if killed := with_status(run, "timed_out") - hung:
+        wrong.append(f"trials {killed} timed out, and did not hang")
     for number, status in acknowledged.ends.items():
-        if records.study_trials[number].user_attrs.get("status") != status:
+        if trials[number].user_attrs.get("status") != status:
             wrong.append(f"trial {number} ended as {status}, and later as something else")
     return [*wrong, *_check_retraining(folder, settings)]
 
@@ -154,15 +164,14 @@ def _check_lines(lines: list[dict[str, Any]], acknowledged: Acknowledged) -> lis
     return wrong
 
 
-def _check_trials(folder: RunFolder, trials: list[Any], lines: list[dict[str, Any]], settings: Settings) -> list[str]:
-    wrong = []
+def _check_trials(run: RunData, lines: list[dict[str, Any]], settings: Settings) -> list[str]:
+    wrong, trials = [], records_of(run).study_trials
     if [trial.number for trial in trials] != list(range(settings.num_trials)):
         wrong.append(f"{settings.num_trials} trials were asked for, there are {[t.number for t in trials]}")
     for trial in trials:
         wrong += [f"trial {trial.number}: {problem}" for problem in _check_trial(trial, lines)]
     completed = [trial for trial in trials if trial.user_attrs.get("status") == "completed"]
-    best = max(completed, key=lambda trial: (trial.value, -trial.number), default=None)
-    run = read(folder.path)
+    best = max(completed, key=lambda trial: (trial.value or 0.0, -trial.number), default=None)
     shown = [row["trial"] for row in best_first(run, run.trial_rows()) if row["status"] == "completed"]
     if best is not None and shown[:1] != [best.number]:
         wrong.append(f"the incumbent is trial {best.number}, but {shown[:1]} is shown")

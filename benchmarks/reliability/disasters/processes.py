@@ -27,11 +27,11 @@ class Process:
         """Make this the process in which code runs within this context."""
         global _current
         before, _current = _current, self
+        spoiled, process_state._spoiled = process_state._spoiled, self.spoiled
         try:
-            with patch.object(process_state, "_spoiled", self.spoiled):
-                yield
+            yield
         finally:
-            _current = before
+            _current, process_state._spoiled = before, spoiled
 
 
 _current = Process()

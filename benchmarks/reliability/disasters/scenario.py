@@ -13,7 +13,7 @@ SCENARIOS = 48
 """Different searches; the undisturbed one of each is simulated once."""
 SPACE = {
     "data": "digits",
-    "epochs": 5,
+    "epochs": 4,
     "batch_size": {"choice": [64, 128]},
     "model": {"name": "mlp", "hidden": {"choice": [[16], [32]]}, "dropout": {"float": [0.0, 0.4], "step": 0.1}},
     "optimizer": {"name": "sgd", "lr": {"log": [0.001, 0.1]}},

@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, ClassVar
 from unittest.mock import patch
+
+import yaml
+from filelock import Timeout
 
 from benchmarks.reliability.disasters.training import DATA, DATA_FACTS
 from winnow.reports.run_data import RunData
 from winnow.reports.schemas import TABLES
 from winnow.spaces.grammar.plain_yaml import load_plain
+
+
+@contextmanager
+def quick_serialization() -> Iterator[None]:
+    """Read and write YAML and checkpoints faster within this context, in files that a fault damages in the same way."""
+    with (
+        patch("yaml.safe_load", partial(yaml.load, Loader=yaml.CSafeLoader)),  # in C, which takes a tenth of the time
+        patch("yaml.safe_dump", partial(yaml.dump, Dumper=yaml.CSafeDumper)),
+        patch("winnow.spaces.grammar.plain_yaml.load_plain", _load_plain),
+        patch("torch.save", _save),
+        patch("torch.load", _load),
+    ):
+        yield
+
+
+def _save(state: dict[str, Any], file: IO[bytes]) -> None:
+    content = pickle.dumps(state)
+    file.write(zlib.crc32(content).to_bytes(4, "big") + content)
+
+
+def _load(file: IO[bytes], **_: Any) -> Any:
+    checksum, content = file.read(4), file.read()
+    if len(checksum) < 4 or zlib.crc32(content) != int.from_bytes(checksum, "big"):
+        raise pickle.UnpicklingError("not as it was written")
+    return pickle.loads(content)
+
+
+class _Lock:
+    """A lock file, of which only this process knows whether it is locked. A lock is released when its object is deleted, as that of the library."""
+
+    _held: ClassVar[set[str]] = set()
+
+    def __init__(self, path: Path, **_: Any) -> None:
+        self._path = os.fspath(path)
+        self._is_mine = False
+
+    def acquire(self, **_: Any) -> None:
+        if self._path in self._held:
+            raise Timeout(self._path)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644))
+        self._held.add(self._path)
+        self._is_mine = True
+
+    def release(self) -> None:
+        if self._is_mine:
+            self._is_mine = False
+            self._held.remove(self._path)
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 @contextmanager
@@ -51,6 +112,7 @@ def _statuses(run: RunData) -> list[str]:
 STAND_INS: dict[str, Any] = {
     "winnow.search.storage.clock._OFFSET": 0.0,  # each start sets both again; afterwards they are as before
     "winnow.search.storage.clock._earliest": 0.0,
+    "filelock.FileLock": _Lock,
     "winnow.search.operations.searching.load_data": lambda *_: DATA,
     "winnow.search.operations.searching.check_space": lambda *_: [],
     "winnow.search.operations.searching.load_recorded": lambda *_: DATA,
@@ -63,7 +125,8 @@ STAND_INS: dict[str, Any] = {
     "winnow.reports.durable.OLD_SECONDS": float("-inf"),
     # No simulated time passes while a file is written, so a thread that beats meanwhile has nothing to do.
     "winnow.search.training.heartbeat._beating_meanwhile": nullcontext,
-    "winnow.spaces.grammar.plain_yaml.load_plain": _load_plain,
+    # Memory is not simulated, and the counter is looked for in several files.
+    "winnow.search.training.heartbeat.note_counter": lambda: "",
     # Of a report, what fits models and draws takes seconds, and does not touch the disk.
     "winnow.reports.tables.parquet.TABLES": {name: TABLES[name] for name in ("epochs", "rungs", "retrains")},
     "winnow.reports.writing.advice": lambda _: [],

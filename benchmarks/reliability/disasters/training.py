@@ -110,10 +110,10 @@ class _Result:
         return dict(self._figures)
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "chain": self._chain, "weights": torch.full((4,), float(self.epoch))}
+        return {"epoch": self.epoch, "chain": self._chain, "weights": [float(self.epoch)] * 4}
 
-    def weights(self) -> dict[str, torch.Tensor]:
-        return {"w": torch.full((4,), float(self.epoch))}
+    def weights(self) -> dict[str, list[float]]:
+        return {"w": [float(self.epoch)] * 4}
 
 
 def _train(

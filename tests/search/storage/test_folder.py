@@ -19,7 +19,7 @@ from winnow.reports import durable
 from winnow.search.operations import reproduction, training
 from winnow.search.operations.training import TrainingJob, fit_and_test
 from winnow.search.storage.json_lines import JsonLines, read_json_lines
-from winnow.search.storage.run_folder import RunFolder, create, open_run, repair_journal
+from winnow.search.storage.run_folder import RunFolder, create, open_run, read_journal
 from winnow.spaces.errors import InputError
 
 STUDY = {"schema_version": 1, "space": {"epochs": 1}, "settings": {}, "data": RECORDED_DATA}
@@ -149,17 +149,18 @@ def test_a_torn_line_is_closed_off(tmp_path, tail):
 def test_a_torn_journal_is_cut_back(tmp_path):
     path = tmp_path / "study.journal"
     path.write_text('{"op_code": 0}\n{"op_code": 1, "wor')
-    assert repair_journal(path)
-    assert path.read_text() == '{"op_code": 0}\n'
-    assert not repair_journal(path)
+    for _ in range(2):
+        assert list(read_journal(path)) == [{"op_code": 0}]
+        assert path.read_text() == '{"op_code": 0}\n'
 
 
-def test_a_damaged_journal_is_refused_and_untouched(tmp_path):
+@pytest.mark.parametrize("tail", ["", '{"op_code": 3, "wor'])
+def test_a_damaged_journal_is_refused_and_untouched(tmp_path, tail):
     path = tmp_path / "study.journal"
-    path.write_text('{"op_code": 0}\ngarbage\n{"op_code": 2}\n')
+    path.write_text('{"op_code": 0}\ngarbage\n{"op_code": 2}\n' + tail)
     before = path.read_bytes()
     with pytest.raises(InputError, match=r"line 2: not JSON.*head -n 1"):
-        repair_journal(path)
+        list(read_journal(path))
     assert path.read_bytes() == before
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import os
 
 import pytest
@@ -40,6 +42,23 @@ def search(tmp_path, monkeypatch):
     running = [ledger.ask(), ledger.ask()]
     events.clear()
     return ledger, running, folder, start, events
+
+
+def test_a_start_reads_the_study_and_its_journal_once(search, monkeypatch):
+    ledger, _, _, start, _ = search
+    ledger.close()
+    read: list[str] = []
+
+    def opening(file, mode="r", *more, **options):
+        if set(mode) <= set("rbt"):
+            read.append(os.path.basename(file))
+        return real(file, mode, *more, **options)
+
+    real = open
+    for module in (builtins, io):  # pathlib uses the other one
+        monkeypatch.setattr(module, "open", opening)
+    start()
+    assert (read.count("study.journal"), read.count("study.yaml")) == (1, 1)
 
 
 def test_a_trial_is_on_the_disk_before_it_runs(search):

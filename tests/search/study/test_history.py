@@ -52,7 +52,7 @@ def searched(tmp_path, **settings) -> RunFolder:
 def test_trials_inside_are_shown_in_the_words_of_the_new_space(tmp_path):
     folder = searched(tmp_path)
     space, _ = change(folder, CHANGED)
-    history, study = History(folder, space), study_of(folder)
+    history, study = History(folder, space, folder.read_study()), study_of(folder)
     shown = {trial.number: trial for trial in history.for_sampler(study).get_trials()}
     for trial in study.trials:
         config = trial.user_attrs["config"]
@@ -78,7 +78,7 @@ def test_every_sampler_goes_on_in_a_changed_space(tmp_path, sampler):
     folder = searched(tmp_path, sampler=sampler)
     space, settings = change(folder, RunChanges(trials=8, overrides=CHANGED.overrides, accepted=True))
     ledger = Ledger(folder, space, settings, SHAPE)
-    history = History(folder, space)
+    history = History(folder, space, folder.read_study())
     outside = {trial.number for trial in study_of(folder).trials if not history.is_inside(trial)}
     assert outside
     assert not outside & {trial for values in ledger.scheduler.table().values() for trial in values}
@@ -148,7 +148,7 @@ def test_warm_trials_come_first_and_are_not_tried_again(tmp_path):
     folder.warm_start.write_text("".join(json.dumps(line) + "\n" for line in lines))
     ledger = Ledger(folder, space, settings, SHAPE)
     first = ledger.ask()
-    shown = History(folder, space).for_sampler(study_of(folder)).get_trials()
+    shown = History(folder, space, folder.read_study()).for_sampler(study_of(folder)).get_trials()
     assert [trial.number for trial in shown] == [*range(-12, 0), 0]
     assert [trial.params for trial in shown[:12]] == [trial.params for trial in study_of(old).trials]
     assert first.number == 0
