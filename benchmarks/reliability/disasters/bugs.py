@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from winnow.search.ray_backend.silence import EPOCHS_OF_SILENCE, NOTHING_MEASURED, SHORTEST_DEFAULT
+from winnow.search.storage.json_lines import JsonLines
 from winnow.search.storage.write_guard import WriteGuard
 from winnow.search.study.journal_file import GroupedJournal
 from winnow.search.study.ledger import Ledger
@@ -73,6 +74,30 @@ def _record_again(self: Ledger, number: int, report: dict[str, Any]) -> bool:
 
 _record = Ledger.record
 
+
+@contextmanager
+def _line_before_curve() -> Iterator[None]:
+    """Write the epochs of a retraining after the line that says that it is done."""
+    held: list[tuple[JsonLines, Mapping[str, Any]]] = []
+
+    def append(self: JsonLines, record: Mapping[str, Any]) -> None:
+        if record.get("phase") == "retrain":
+            held.append((self, record))
+            return
+        _append(self, record)
+        waiting, held[:] = (
+            [each for each in held if not each[0]._file.closed],
+            [],
+        )  # not those of a driver that was killed
+        for each in waiting:
+            _append(*each)
+
+    with patch.object(JsonLines, "append", append):
+        yield
+
+
+_append = JsonLines.append
+
 IGNORED_FSYNC = {"no fsync of epochs": "epochs.jsonl", "no fsync of weights": ".pt."}
 """Bugs that the disk itself plays: the fsync of files whose names hold this is not called."""
 
@@ -112,6 +137,7 @@ BUGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "state of a process not restored": lambda: patch("winnow.search.training.process_state.restore", lambda *_: []),
     "spoiled process used again": lambda: patch("winnow.search.training.process_state.check_process", _nothing),
     "broken devices used again": lambda: patch("winnow.search.training.errors.spoils_process", lambda _: False),
+    "retrainings: line before curve": _line_before_curve,
     "epochs repeated by a worker are recorded again": lambda: patch(
         "winnow.search.study.ledger.Ledger.record", _record_again
     ),

@@ -117,6 +117,9 @@ class _Watch(View):
     def on_event(self, event: Event) -> None:
         self._acknowledged.note(event)
 
+    def progress(self, done: int, total: int, text: str = "") -> None:
+        self._acknowledged.note_retraining(text)
+
 
 class _History:
     def __init__(self, seed: int, bug: str | None) -> None:

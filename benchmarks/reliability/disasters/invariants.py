@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from typing import Any
 
@@ -19,6 +20,7 @@ from winnow.search.storage.run_folder import RunFolder, checkpoint_name
 from winnow.search.study.trials import Event
 from winnow.search.training.checkpoint import load
 from winnow.spaces.errors import InputError
+from winnow.spaces.schema import Config
 
 CLOCKED = ("wall_seconds", "images_per_second")
 
@@ -36,6 +38,11 @@ class Acknowledged:
             self.epochs.add((event.record["phase"], event.number, event.record["epoch"]))
         elif event.kind == "ended" and event.status is not None:
             self.ends[event.number] = event.status
+
+    def note_retraining(self, text: str) -> None:
+        """Note a line about a finished retraining, such as `winner 1 (trial 3), seed 7: completed`."""
+        if told := re.search(r"\(trial (\d+)\), seed (\d+): ", text):
+            self.retrained.add((int(told[1]), int(told[2])))
 
 
 def records_of(run: RunData) -> RunRecords:
@@ -150,7 +157,7 @@ def check_end(folder: RunFolder, run: RunData, acknowledged: Acknowledged, hung:
     for number, status in acknowledged.ends.items():
         if trials[number].user_attrs.get("status") != status:
             wrong.append(f"trial {number} ended as {status}, and later as something else")
-    return [*wrong, *_check_retraining(folder, settings)]
+    return [*wrong, *_check_retraining(folder, settings, lines, acknowledged)]
 
 
 def _check_lines(lines: list[dict[str, Any]], acknowledged: Acknowledged) -> list[str]:
@@ -190,10 +197,7 @@ def _check_trial(trial: Any, lines: list[dict[str, Any]]) -> list[str]:
             if line["epoch"] != last:
                 wrong.append(f"epoch {line['epoch']} is recorded where {last} is due")
             truth = figures_of(key, seed, line["epoch"], epochs)
-            for name, value in truth.items():
-                expected = None if isinstance(value, float) and math.isnan(value) else value
-                if name not in CLOCKED and line[name] != expected:
-                    wrong.append(f"epoch {line['epoch']}: {name} is {line[name]} instead of {expected}")
+            wrong += _check_figures(line, truth)
             value = truth["validation_accuracy"]
             if phase == "search" and not math.isnan(value) and trial.intermediate_values.get(line["epoch"]) != value:
                 wrong.append(f"epoch {line['epoch']}: the study does not have its value")
@@ -208,18 +212,52 @@ def _check_trial(trial: Any, lines: list[dict[str, Any]]) -> list[str]:
     return [*wrong, *([f"the study has epochs {extra} without a line"] if extra else [])]
 
 
-def _check_retraining(folder: RunFolder, settings: Settings) -> list[str]:
+def _check_figures(line: dict[str, Any], truth: dict[str, Any]) -> list[str]:
+    """Compare the line of an epoch with the truth, but for what a clock decides."""
+    wrong = []
+    for name, value in truth.items():
+        expected = None if isinstance(value, float) and math.isnan(value) else value
+        if name in line and name not in CLOCKED and line[name] != expected:
+            wrong.append(f"epoch {line['epoch']}: {name} is {line[name]} instead of {expected}")
+    return wrong
+
+
+def _check_curve(retrained: dict[str, Any], epochs: list[dict[str, Any]]) -> list[str]:
+    """Compare the recorded epochs of a completed retraining with the truth.
+
+    A line may stand there twice, since a driver that was killed within a curve writes all of it again; readers drop the copies.
+    """
+    name = f"retraining {(retrained['trial'], retrained['seed'])}"
+    config = Config.model_validate(retrained["config"]).model_dump(mode="json")
+    due = config.get("stop_after") or config["epochs"]
+    numbers = {line["epoch"] for line in epochs}
+    wrong = [] if numbers == set(range(1, due + 1)) else [f"{name} has the epochs {sorted(numbers)} of {due}"]
+    for line in epochs:
+        truth = figures_of(key_of(config), retrained["seed"], line["epoch"], due)
+        wrong += [f"{name}: {problem}" for problem in _check_figures(line, truth)]
+    return wrong
+
+
+def _check_retraining(
+    folder: RunFolder, settings: Settings, epochs: list[dict[str, Any]], acknowledged: Acknowledged
+) -> list[str]:
     lines = list(read_json_lines(folder.retrained))
+    curves: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for line in epochs:
+        if line["phase"] == "retrain":
+            curves.setdefault((line["trial"], line["seed"]), []).append(line)
     count = Counter((line["trial"], line["seed"]) for line in lines)
     wrong = [f"retraining {key} is recorded {number} times" for key, number in count.items() if number > 1]
     if any(number % settings.retrain.seeds for number in Counter(line["trial"] for line in lines).values()):
         wrong.append(f"retrainings are missing: {sorted(count)}")
+    wrong += [f"retraining {key} was told, and is lost" for key in sorted(acknowledged.retrained - count.keys())]
     for line in lines:
         error = line.get("error") or ""
         if line["status"] == "failed" and "a bug of its own" not in error:
             wrong.append(f"a retraining failed although it has no bug: {error}")
         if line["status"] != "completed":
             continue
+        wrong += _check_curve(line, curves.get((line["trial"], line["seed"]), []))
         try:
             load(folder.path / line["weights"])
             whole = (folder.path / line["predictions"]).read_bytes() == b"predictions " * 20
