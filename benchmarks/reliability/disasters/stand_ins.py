@@ -119,6 +119,8 @@ STAND_INS: dict[str, Any] = {
     "winnow.search.operations.retraining.load_recorded": lambda *_: DATA,
     "winnow.search.operations.searching.describe_data": lambda *_: DATA_FACTS,
     "winnow.search.storage.provenance.origin": lambda: {"versions": {}, "hardware": {}},
+    # Simulated time passes in steps of up to a minute, in which no process is suspended.
+    "winnow.search.ray_backend.silence.LONGEST_STEP": 60.5,
     # The simulated process that left a file is dead, and it was long ago.
     "winnow.reports.durable.is_alive": lambda _: False,
     "winnow.search.storage.leftovers.is_alive": lambda _: False,
