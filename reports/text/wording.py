@@ -344,7 +344,12 @@ def no_interval(run: RunFacts) -> str:
 
 
 def why_no_interval(run: RunFacts, row: Mapping[str, Any]) -> str:
-    """Return why the objective of a row of `winners` has no interval on the test images."""
+    """Return why the objective of a row of `winners` has no interval on the test images, such as `one seed`.
+
+    Args:
+        run: The run.
+        row: A row of `winners` without an interval.
+    """
     if lacks_images_of_a_class(run, row):
         return rare_class_text()
     return "one seed" if row["num_objective_seeds"] < 2 else "the seeds do not differ"

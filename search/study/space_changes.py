@@ -56,7 +56,6 @@ class History:
         # Their numbers are negative: before all trials of the run.
         self._warm = [_warm_trial(index - len(warm), *line_and_params) for index, line_and_params in enumerate(warm)]
         self._warm_devices = [_device(line.get("device"), line.get("processor")) for line, _ in warm]
-        study = folder.read_study()
         start = (study.get("amendments") or [study])[-1]
         hardware = start.get("hardware") or study.get("hardware") or {}
         self._processor = hardware.get("processor")

@@ -113,7 +113,7 @@ class Faults:
         return self._fuse is not None and self._fault == "read"
 
     def step_of_reading(self, path: str) -> None:
-        if not self.fails_reading or not os.path.exists(path):
+        if self._fuse is None or self._fault != "read" or not os.path.exists(path):
             return
         self._fuse -= 1
         if self._fuse < 0:

@@ -272,18 +272,18 @@ def test_a_latency_counts_only_on_the_device_that_it_was_measured_on(tmp_path, p
     new.study.write_text(yaml.safe_dump(study))
     new.warm_start.write_text("".join(f"{line}\n" for line in warm_start(str(old.path), space, study).lines))
     own = create_trial(state=TrialState.RUNNING, user_attrs={"device": "cpu"})
-    warm = History(new, space).shown([])
+    warm = History(new, space, new.read_study()).shown([])
     assert [trial.user_attrs.get("latency_ms") for trial in warm] == [None] * 4
     assert all(trial.user_attrs["multiply_adds"] == 9 for trial in warm)
     for device, expected in (("cpu", latency), ("NVIDIA H200", None)):
         own.user_attrs["device"] = device
-        *warm, _ = History(new, space).shown([own])
+        *warm, _ = History(new, space, new.read_study()).shown([own])
         assert [trial.user_attrs.get("latency_ms") for trial in warm] == [expected] * 4
     limited = catalog.load(
         "digits", ["epochs=9", "search.objectives=[validation_accuracy, latency_ms]", "search.limits.latency_ms=3"]
     )
     own.user_attrs["device"] = "cpu"
-    assert len(History(new, limited).shown([own])) == (1 if latency else 5)
+    assert len(History(new, limited, new.read_study()).shown([own])) == (1 if latency else 5)
 
 
 def test_the_objectives_of_a_run_do_not_change(tmp_path):
