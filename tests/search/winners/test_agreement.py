@@ -107,7 +107,8 @@ def test_all_agree_on_every_image(made: str, num: int, request: pytest.FixtureRe
     assert f"Test accuracy of these weights: {percent(accuracy)} (seed 5;" in (folder / "README.md").read_text()
     if made == "run_in_bfloat16":  # its only seed, so the headline of the report is this accuracy
         page = page_text((run / "report" / "report.html").read_text())
-        assert f"{100 * accuracy:.2f} %correct: the test accuracy of the winner, mean of 1 seed" in page
+        of = f"of {len(rows['correct'])} test images of {len(winner.class_names)} classes"
+        assert f"{100 * accuracy:.2f} %correct {of}: the test accuracy of the winner, mean of 1 seed" in page
         with torch.autocast("cpu", torch.bfloat16):
             rounded = winner.predict(pixels).argmax(1)
         assert (rounded != recorded).any(), "a test in bfloat16 would have been noticed above"
