@@ -100,13 +100,29 @@ class Ours:
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         self.storage.set_trial_intermediate_value(trial_id, epoch, value)
         going_on = self.rule.judge(number, epoch, value)
-        if epoch == self.task.epochs:
-            self.study.tell(number, value)
-        elif not going_on and isinstance(self.rule, Pausing):
-            self.paused.add(number)
-        elif not going_on:
-            self.study.tell(number, state=TrialState.PRUNED)
+        settle(self.study, self.rule, self.paused, number, value if epoch == self.task.epochs else None, going_on)
         return going_on
+
+
+def settle(
+    study: optuna.Study, rule: object, paused: set[int], number: int, final: float | None, going_on: bool
+) -> None:
+    """End a trial in the study, or note that it is paused, after the rule has judged an epoch.
+
+    Args:
+        study: The study.
+        rule: The rule that judged.
+        paused: Numbers of the paused trials; the trial is added if it pauses.
+        number: Number of the trial.
+        final: Its value if this was its last epoch; otherwise None.
+        going_on: Whether the rule lets it continue.
+    """
+    if final is not None:
+        study.tell(number, final)
+    elif not going_on and isinstance(rule, Pausing):
+        paused.add(number)
+    elif not going_on:
+        study.tell(number, state=TrialState.PRUNED)
 
 
 class OptunaFront:

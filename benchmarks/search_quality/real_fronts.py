@@ -28,6 +28,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import Trial, TrialState
 
 from benchmarks import RESULTS, half_width
+from benchmarks.search_quality.fronts import settle
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, load_data
 from winnow.search.samplers.suggester import Suggester, Suggestion
@@ -137,12 +138,9 @@ class Ours:
         going_on = self.rule.judge(number, epoch, accuracy)
         if not math.isfinite(accuracy):
             self.study.tell(number, state=TrialState.FAIL)
-        elif epoch == self.settings.max_epochs:
-            self.study.tell(number, accuracy)
-        elif not going_on and isinstance(self.rule, Pausing):
-            self.paused.add(number)
-        elif not going_on:
-            self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            is_last = epoch == self.settings.max_epochs
+            settle(self.study, self.rule, self.paused, number, accuracy if is_last else None, going_on)
         return going_on
 
 

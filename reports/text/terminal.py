@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -185,15 +185,7 @@ def _trial_table(run: RunData, rows: Sequence[Row], title: str, columns: Mapping
     if "validation_accuracy" in (columns or ()):
         majority = wording.largest_class_text(run, "validation")
     captions = [wording.about_values(rows, best_first=columns is None), majority]
-    table = Table(
-        title=title,
-        caption="\n".join(filter(None, captions)) or None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        expand=True,
-    )
+    table = _captioned(title, captions, expand=True)
     table.add_column("trial", justify="right", min_width=5)
     table.add_column("status", min_width=max((len(STATUS_WORDS[row["status"]]) for row in rows), default=0))
     value = "value" if columns is None else "\n".join(wording.objective_name(run).split())
@@ -241,14 +233,7 @@ def _front_table(run: RunData, rows: Sequence[Row], num_rows: int, figures: Sequ
         captions = [wording.largest_class_text(run, "validation")]
     if "test_accuracy" in figures and any(row["test_accuracy"] is not None for row in rows):
         captions.append(wording.largest_class_text(run, "test"))
-    table = Table(
-        title=title,
-        caption="\n".join(filter(None, captions)) or None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = _captioned(title, captions)
     for name in ("rank", "trial", wording.objective_name(run), *map(wording.figure_words, figures)):
         table.add_column(name, justify="right")
     for row in rows:
@@ -281,14 +266,7 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
         texts = [f"{_label(row)} {wording.percent(row['test_accuracy'])}" for row in rows]
         captions.append(f"test accuracy: {', '.join(texts)}")
     captions.append(wording.largest_class_text(run, "test"))
-    table = Table(
-        title="Retrained, tested once",
-        caption="\n".join(captions),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = _captioned("Retrained, tested once", captions)
     for name in columns:
         table.add_column(name, justify="left" if name == "rank" else "right", no_wrap=True)
     for row in rows:
@@ -303,6 +281,19 @@ def _winner_table(run: RunData, rows: list[Row], columns: Sequence[str]) -> Tabl
         )
         table.add_row(*cells[: len(columns)])
     return table
+
+
+def _captioned(title: str, captions: Iterable[str], expand: bool = False) -> Table:
+    """Return an empty table with a title above and a line below it for each caption that is not empty."""
+    return Table(
+        title=title,
+        caption="\n".join(filter(None, captions)) or None,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=expand,
+    )
 
 
 def _label(row: Row) -> str:
