@@ -116,7 +116,8 @@ def test_open_trials_outside_end_and_those_that_are_too_short_run_again(tmp_path
     assert Ledger(folder, space, settings, SHAPE).num_asked == 6  # asked for once only
 
 
-def test_amendments_keep_what_was(tmp_path):
+def test_amendments_keep_what_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["winnow", "extend", "r"])  # a process of pytest-xdist has no command
     folder = searched(tmp_path)
     original = folder.read_study()
     for changes in (RunChanges(trials=3), CHANGED, RunChanges(max_epochs=9)):
