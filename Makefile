@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
 READY := $(VENV)/.ready
+# Without bytecode files, each process compiles the sources of torch again, which takes 5 s of CPU. uv installs none.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup docs demo test test-slow lint format lock clean
 

@@ -268,6 +268,9 @@ def predict(
     from winnow.search.winners.weight_files import check_exported_weights
 
     check_exported_weights(folder)
+    from winnow.search.operations.winner_check import check_export_builds
+
+    check_export_builds(folder)
     from winnow.search.data.foreign import shown
     from winnow.search.data.walking import left_out_note
     from winnow.search.winners.predicting import expanded, predict_each

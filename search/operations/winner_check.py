@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from winnow.reports.reading.run import read_retrained
 from winnow.search.operations.build_check import check_own_parts
 from winnow.search.storage.run_folder import RunFolder
 from winnow.spaces.errors import InputError
+from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.schema import Config
 
 
@@ -20,12 +28,35 @@ def check_winners_build(folder: RunFolder) -> None:
     """
     try:
         about = folder.read_study()["data"]
-        channels, height, width = map(int, about["image_shape"])
-        num_classes = len(about["class_names"])
-        lines = [line for line in read_retrained(folder.path)[0] if line["rank"] is not None]
-        configs = [Config.model_validate(line["config"]) for line in lines]
+        configs = [line["config"] for line in read_retrained(folder.path)[0] if line["rank"] is not None]
+        _check_builds(configs, about)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError):
         return
-    check_own_parts(configs, (channels, height, width), num_classes, kinds=("model",))
+
+
+def check_export_builds(folder: Path) -> None:
+    """Build the custom models of an exported winner, or of all networks of an exported ensemble.
+
+    Args:
+        folder: The exported winner. Damage in it is left to the code that reads it next.
+
+    Raises:
+        InputError: A model cannot be built, or ended its process.
+    """
+    for file in sorted(folder.rglob("config.yaml")):
+        try:
+            _check_builds([read_plain(file)], json.loads((file.parent / "model.json").read_text(encoding="utf-8")))
+        except InputError:
+            raise
+        except (KeyError, OSError, RecursionError, TypeError, ValueError, yaml.YAMLError):
+            continue
+
+
+def _check_builds(configs: Sequence[Any], about: Mapping[str, Any]) -> None:
+    channels, height, width = map(int, about["image_shape"])
+    num_classes = len(about["class_names"])
+    check_own_parts(
+        [Config.model_validate(config) for config in configs], (channels, height, width), num_classes, kinds=("model",)
+    )

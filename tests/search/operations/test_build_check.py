@@ -14,10 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
 from tests.helpers.make_run import make_run
 from tests.helpers.tiny import tiny_config
+from winnow.search.cli.main import main
 from winnow.search.data.source import Source
 from winnow.search.operations import build_check, probing, rerunning
 from winnow.search.operations.build_check import check_own_parts
@@ -152,6 +154,22 @@ def test_an_export_and_a_verification_say_which_model_ended_a_process(nets, tmp_
     trial: Any = SimpleNamespace(number=0, user_attrs={"config": raw})
     with pytest.raises(InputError, match=f"^model {nets}: .*{ending}.* while it was built$"):
         list(rerunning._train_again(folder, folder.read_study(), trial, [{"seed": 1}], None, "cpu", 1, 1))
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_prediction_says_which_model_ended_a_process(nets, tmp_path, capsys, ensemble):
+    """The command builds it in its own process next, which would end without a word."""
+    folder = tmp_path / "export"
+    member = folder / "1" if ensemble else folder
+    member.mkdir(parents=True)
+    about = {"export_version": 1, "image_shape": [1, 8, 8], "class_names": list("0123456789")}
+    for path, content in ((member, about), (folder, {**about, "members": ["1"]} if ensemble else about)):
+        (path / "model.json").write_text(json.dumps(content))
+    (member / "config.yaml").write_text(yaml.safe_dump(config(nets, do="exit").model_dump(mode="json")))
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", str(folder), "image.png", "--trust-code"])
+    error = capsys.readouterr().err
+    assert error == f"winnow: model {nets}: it ended its process with exit code 7 while it was built\n"
 
 
 def test_only_models_are_tried_if_nothing_else_is_asked_for(nets):

@@ -149,7 +149,7 @@ import sys
 from winnow.search.cli.main import main
 from winnow.search.ray_backend import hangs
 
-hangs.STARTING = 10.0
+hangs.STARTING = 40.0
 main(sys.argv[1:])
 """
 LOOP = """
@@ -203,7 +203,7 @@ def test_a_worker_that_stops_between_two_trials_is_replaced(tmp_path):
     searches.append(search)
     output, _ = search.communicate(timeout=250)
     assert search.returncode == 0, output
-    assert "its worker was not ready for 10 s and was killed" in output
+    assert "its worker was not ready for 40 s and was killed" in output
     assert sorted(statuses(tmp_path).values()) == ["completed"] * 3
 
 
