@@ -241,6 +241,26 @@ def kept_values(rule: str, metric: str, epochs: Iterable[Mapping[str, Any]]) -> 
     return values
 
 
+def continued(values: Mapping[int, float], epochs: Iterable[int], completed: bool) -> dict[int, float]:
+    """Return what a trial is worth after some epochs, among them those that a completed training did not need.
+
+    A training that has completed early, by its own early stopping for example, keeps its last value: its weights do not change any more.
+
+    Args:
+        values: The values of the kept weights by epoch, from `kept_values`.
+        epochs: The epochs that are asked for.
+        completed: Whether the training has completed.
+
+    Returns:
+        Values by epoch, without epochs that have none.
+    """
+    known = {epoch: values[epoch] for epoch in epochs if epoch in values}
+    if not (completed and values):
+        return known
+    end = max(values)
+    return known | {epoch: values[end] for epoch in epochs if epoch > end}
+
+
 def is_share(metric: str) -> bool:
     """Return whether a metric is a fraction in [0, 1], which is shown in percent."""
     return any(figure.name == metric and figure.unit == "fraction" for figure in QUALITY)

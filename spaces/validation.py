@@ -74,8 +74,8 @@ def check_objective(space: Space, objective: str) -> None:
         metrics = {repr(config.own_metric): config.model_dump()["own_metric"] for config in corners(space)}
         if metrics.keys() == {repr(None)} or len(metrics) > 1:
             raise InputError(
-                f"{space.source}: the objective {OWN_METRIC} needs one function in the key own_metric, such as "
-                f"`own_metric: my_metrics:cost`, but the space has {show_list(map(show_value, metrics.values()))}"
+                f"{space.source}: the objective {OWN_METRIC} needs one function in the key own_metric whose higher "
+                f"values are better, such as `own_metric: my_metrics:score`, but the space has {show_list(map(show_value, metrics.values()))}"
             )
     if objective != "validation_loss":
         return

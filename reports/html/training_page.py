@@ -95,6 +95,8 @@ def outcome(training: TrainingData) -> str:
     if result["stopped_early"]:
         end = f"training stopped early after epoch {last} of {planned}, because the {metric} had not improved for {stopping['patience']} epochs"
     told = f"The weights {rule} (epoch {result['weights_epoch']}) were kept and tested; {end}."
+    if result.get("tf32"):
+        told += f" {wording.tf32_text('this training')}"
     if result.get("num_classes_answered") == 1:
         told += " The network gives every test image the same class."
     return told

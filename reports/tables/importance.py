@@ -24,11 +24,12 @@ from optuna.distributions import (
 )
 from optuna.importance._fanova._fanova import _Fanova
 
+from winnow.reports.reading.journal import State
 from winnow.reports.statuses import UNRANKED_STATUSES
 from winnow.reports.subsample import MAX_FITTED, drawn
 from winnow.reports.tables.end_values import LEAST_GAIN, end_values, without_bad_outliers
 from winnow.reports.tables.trials import finite_values, trial_rows
-from winnow.spaces.epoch_figures import is_share
+from winnow.spaces.epoch_figures import continued, is_share
 from winnow.spaces.space import AtLeast
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def ends_of_trials(run: RunRecords) -> dict[int, float] | None:
 
 def _ends_of_trials(run: RunRecords) -> dict[int, float] | None:
     trials = _ranked_trials(run, _targets(run))
-    observed = {trial.number: finite_values(trial) for trial in trials}
     rungs = [*run.rungs, int(run.settings.get("max_epochs") or 0)]
+    observed = {t.number: continued(finite_values(t), rungs, t.state == State.COMPLETE) for t in trials}
     ends = estimated_ends(trials, observed, rungs, run.maximize, drawn(len(trials), MAX_FITTED))
     least = 0.0 if is_share(run.objective) or run.objective == "validation_loss" else -math.inf
     most = 1.0 if is_share(run.objective) else math.inf

@@ -234,10 +234,7 @@ def _tf32_sentence(run: RunData, winners: list[Row]) -> str:
         return ""
     if not any(row["tf32"] for row in run.rows("retrains") if row["rank"] == 1):
         return ""
-    return (
-        "The GPU computed the float32 products of the winner's training in TensorFloat-32 (column `tf32` of `retrains`); its one test is "
-        "in full float32."
-    )
+    return wording.tf32_text("the winner's training")
 
 
 def ensemble_sentence(run: RunData) -> str:

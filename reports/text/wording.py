@@ -446,6 +446,11 @@ def accuracy_basis(row: Mapping[str, Any]) -> str:
     return f"over {seeds} alone, as {PREDICTIONS_MISSING}" if images is None else _over_both(seeds, images)
 
 
+def tf32_text(whose: str) -> str:
+    """Return the sentence about a training in float32 on a GPU that has TensorFloat-32. `whose` names the training."""
+    return f"The GPU computed the float32 products of {whose} in TensorFloat-32; its one test is in full float32."
+
+
 def one_class_warning(winner: Mapping[str, Any]) -> str:
     """Return a warning if networks of a row of `winners` predict the same class for every test image; empty if none do."""
     whose = "the baseline" if winner["baseline"] else f"winner {winner['rank']}"

@@ -23,6 +23,7 @@ from rich.console import Console
 from winnow.models import summarize
 from winnow.reports.durable import make_folder
 from winnow.reports.reading.predictions import PREDICTIONS
+from winnow.reports.text.wording import tf32_text
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import load_checked, require_recipe
@@ -122,6 +123,8 @@ def train_recipe(
         f"(weights of epoch {final['weights_epoch']}; the test set was evaluated once); always predicting the largest class: "
         f"{np.bincount(data.test_labels).max() / len(data.test_labels):.4f}"
     )
+    if final["tf32"]:
+        say(tf32_text("this training"))
     if final["num_classes_answered"] == 1:
         say("warning: the network gives every test image the same class")
     if output:
@@ -204,6 +207,7 @@ def _final(
         "num_parameters": summary.num_parameters,
         "multiply_adds": summary.multiply_adds,
         "device": device_name(device),
+        "tf32": config.precision == "float32" and bool(last.get("tf32")),
         "threads": torch.get_num_threads(),
         "versions": versions(),
         "hardware": hardware(),

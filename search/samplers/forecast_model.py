@@ -20,6 +20,7 @@ from winnow.search.samplers.draft import RANDOM
 from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.epoch_cost import EpochCost, work_per_image
 from winnow.search.samplers.gaussian_process import GaussianProcess, best_and_some_others, log_expected_improvement
+from winnow.spaces.epoch_figures import continued
 
 MOST_CHECKED = 60  # the skill of the model is measured on at most this many random trials, the newest ones
 FEWEST_CHECKED = 6
@@ -65,6 +66,9 @@ class Forecast:
         self.max_epochs = rungs[-1]
         self.encoding = ParameterEncoding(trials)
         self._columns = self.encoding.encode(self.encoding.points)
+        self._at_rungs = [
+            continued(trial.intermediate_values, rungs, trial.state == TrialState.COMPLETE) for trial in trials
+        ]
         rows, levels, values = self._observations(sign)
         targets = _scores(rows, levels, values, self._gained(sign))
         self._add_failures(rows, levels, targets)
@@ -116,10 +120,10 @@ class Forecast:
         They are ordered by rung.
         """
         seen = [
-            (row, level, sign * trial.intermediate_values[rung])
+            (row, level, sign * values[rung])
             for level, rung in enumerate(self.rungs)
-            for row, trial in enumerate(self.trials)
-            if rung in trial.intermediate_values
+            for row, values in enumerate(self._at_rungs)
+            if rung in values
         ]
         rows, levels, values = zip(*seen, strict=True)
         return list(rows), list(levels), list(values)
@@ -155,7 +159,7 @@ class Forecast:
         """
         gained = [0.0]
         for before, after in pairwise(self.rungs):
-            curves = [trial.intermediate_values for trial in self.trials]
+            curves = self._at_rungs
             seen = sign * np.array([values[rung] for values in curves for rung in (before, after) if rung in values])
             both = [(values[before], values[after]) for values in curves if {before, after} <= values.keys()]
             pairs = sign * np.array(both).reshape(-1, 2)

@@ -20,11 +20,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from scipy.special import ndtri
 
 from winnow.search.samplers.encoding import ParameterEncoding
 from winnow.search.samplers.gaussian_process import GaussianProcess, log_expected_improvement
+from winnow.spaces.epoch_figures import continued
 
 FEWEST_COMPARED = 3
 """Number of trials of this search that must have an epoch before they decide the weights."""
@@ -257,7 +258,7 @@ class ThisSearch:
 def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
     """Rank trials that were trained for different numbers of epochs.
 
-    Two trials are compared at the last epoch that both have reached. A trial without a value loses.
+    Two trials are compared at the last epoch that both have reached; a completed one keeps its last value. A trial without a value loses.
 
     Args:
         trials: The trials to rank, at least one.
@@ -275,22 +276,29 @@ def win_scores(trials: Sequence[FrozenTrial], sign: float = 1.0) -> Array:
 def _order(trials: Sequence[FrozenTrial], sign: float) -> Array:
     """Return a matrix [trials, trials] that is 1 where the trial of the row is better, -1 where it is worse, and 0 otherwise.
 
-    Two trials are compared at the last epoch that both have reached.
+    They are compared as in `win_scores`.
     """
     order = np.zeros((len(trials), len(trials)))
     for i, trial in enumerate(trials):
         for j in range(i):
-            order[i, j] = _compared(trial.intermediate_values, trials[j].intermediate_values, sign)
+            order[i, j] = _compared(trial, trials[j], sign)
             order[j, i] = -order[i, j]
     return order
 
 
-def _compared(values: Mapping[int, float], others: Mapping[int, float], sign: float) -> float:
-    if not values or not others:
-        return float(bool(values)) - float(bool(others))
-    epoch = min(max(values), max(others))
-    value, other = values.get(epoch, -sign * math.inf), others.get(epoch, -sign * math.inf)
-    return sign * (float(value > other) - float(value < other))
+def _compared(trial: FrozenTrial, other: FrozenTrial, sign: float) -> float:
+    curves = [each.intermediate_values for each in (trial, other)]
+    if not all(curves):
+        return float(bool(curves[0])) - float(bool(curves[1]))
+    completed = [each.state == TrialState.COMPLETE for each in (trial, other)]
+    ends = [max(values) for values in curves]
+    # The weights of a completed training do not change any more, so it is compared at any epoch.
+    epoch = min((end for end, done in zip(ends, completed, strict=True) if not done), default=max(ends))
+    first, second = (
+        continued(values, [epoch], done).get(epoch, -sign * math.inf)
+        for values, done in zip(curves, completed, strict=True)
+    )
+    return sign * (float(first > second) - float(first < second))
 
 
 def _disagreement(order: Array, expected: Array) -> Array:

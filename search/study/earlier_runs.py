@@ -183,7 +183,8 @@ def _ranked(run: RunData) -> list[dict[str, Any]]:
         if row["status"] != TrialStatus.DIVERGED:
             kept = kept_values(config.get("weights", "last"), run.objective, run.epochs_of_trial(row["trial"]))
             values = {epoch: sign * value for epoch, value in kept.items()}
-        trials.append({"trial": row["trial"], "config": config, "values": values})
+        completed = row["status"] == TrialStatus.COMPLETED
+        trials.append({"trial": row["trial"], "config": config, "values": values, "completed": completed})
     return trials if any(trial["values"] for trial in trials) else []
 
 
@@ -203,12 +204,15 @@ def _trials(lines: Sequence[dict[str, Any]], space: Space) -> list[FrozenTrial]:
         recorder = Recorder(params)
         for name in params:
             domains[name].suggest(recorder, name)
+        values = {int(epoch): value for epoch, value in line["values"].items()}
+        completed = bool(values and line.get("completed"))  # unknown in runs that learned before this was recorded
         trials.append(
             create_trial(
-                state=TrialState.PRUNED,
+                state=TrialState.COMPLETE if completed else TrialState.PRUNED,
+                value=values[max(values)] if completed else None,
                 params=recorder.params,
                 distributions=recorder.distributions,
-                intermediate_values={int(epoch): value for epoch, value in line["values"].items()},
+                intermediate_values=values,
             )
         )
     return trials

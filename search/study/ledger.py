@@ -228,10 +228,19 @@ class Ledger(TrialBook):
             # A metric that has a value for other networks has no bug that every further trial would meet.
             self._end(trial, status, error=error, may_be_bug=not self._any_value)
             if status == TrialStatus.COMPLETED:
+                self._continue_at_rungs(trial)
                 self.gain.note_completed(self._record.value_of(trial.objectives[trial.epoch]))
         else:
             self.scheduler.forget(trial.assignment.number)
             self._end(trial, TrialStatus.INFEASIBLE, reason=excess)
+
+    def _continue_at_rungs(self, trial: OpenTrial) -> None:
+        """Compare later trials with a completed one also at rungs that its training did not need: its weights stay as they are."""
+        number, objectives = trial.assignment.number, trial.objectives[trial.epoch]
+        for rung in (*self.scheduler.rungs, self.settings.max_epochs):
+            if rung > trial.epoch:
+                self.scheduler.note_figures(number, self._record.figures_of(objectives, rung))
+                self.scheduler.record(number, rung, self._record.value_of(objectives))
 
     @property
     def _any_value(self) -> bool:
@@ -271,6 +280,8 @@ class Ledger(TrialBook):
         self._suggester.note(attrs["config"], attrs.get("drafts", 0) if of_this_space else 0)
         if frozen.state.is_finished():
             self._tally.add(number, TrialStatus(attrs["status"]), frozen.value if inside else None, attrs["config"])
+            if inside and attrs["status"] == TrialStatus.COMPLETED:
+                self._continue_at_rungs(self._record.open_trial(frozen))
             return
         self._open[number] = self._record.open_trial(frozen)
         if not inside:

@@ -236,17 +236,20 @@ class LiveView(View):
         )
 
     def _rungs(self, ledger: Ledger) -> RenderableType:
-        """Return bars that show how many trials reached each rung and the end of the training."""
-        reached = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
-        reached[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
+        """Return bars that show how many trials are compared at each rung, and how many have completed.
+
+        A training that completes early counts at the later rungs too.
+        """
+        compared = {rung: len(values) for rung, values in ledger.scheduler.table().items()}
+        compared[ledger.settings.max_epochs] = ledger.counts.get("completed", 0)
         best = max if ledger.settings.direction == "maximize" else min
         grid = Table.grid(padding=(0, 1))
-        for rung, count in reached.items():
+        for rung, count in compared.items():
             values = ledger.scheduler.table().get(rung, {}).values()
             known = f", best {best(values):.4f}" if values else ""
-            last = " (the whole training)" if rung == ledger.settings.max_epochs else ""
+            verb = "completed" if rung == ledger.settings.max_epochs else "compared"
             label = Text(f"epoch {rung}", style="dim", justify="right")
-            grid.add_row(label, _bar(count, max(1, *reached.values())), f"{count} reached{last or known}")
+            grid.add_row(label, _bar(count, max(1, *compared.values())), f"{count} {verb}{known}")
         return grid
 
     def _running(self, ledger: Ledger) -> RenderableType:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 from winnow.search.storage.json_lines import read_epochs
 from winnow.search.storage.run_folder import RunFolder
+from winnow.search.training.schedules import Plateau
+from winnow.spaces.epoch_figures import to_minimize
 
 Line = dict[str, Any]
 
@@ -40,26 +40,26 @@ def as_searched(config: Line, lines: Sequence[Line]) -> Line:
     if kept != config["epochs"]:
         config = {**config, "stop_after": kept}
     schedule = config["schedule"]
-    if schedule["name"] == "plateau" and schedule.get("reductions") is None:
-        reductions = plateau_reductions(schedule, [line.get("lr") for line in lines])
-        config = {**config, "schedule": {**schedule, "reductions": reductions}}
+    if schedule["name"] == "plateau" and schedule.get("reductions") is None and not config.get("train"):
+        config = {**config, "schedule": {**schedule, "reductions": plateau_reductions(schedule, lines)}}
     return config
 
 
-def plateau_reductions(schedule: Line, lrs: Sequence[float | None]) -> list[int]:
+def plateau_reductions(schedule: Line, lines: Sequence[Line]) -> list[int]:
     """Return the epochs after which a plateau schedule reduced the learning rate, from 1.
+
+    They follow from the recorded values of its metric. The learning rates would not do: a warm-up that is not a whole number of epochs
+    ends at a rounded step.
 
     Args:
         schedule: The `schedule` section of the config.
-        lrs: The learning rate at the end of each epoch; None if it was not recorded.
+        lines: The epochs of the trial in the search, in order.
     """
-    warmup = schedule.get("warmup", 0.0)
+    plateau = Plateau(schedule["factor"], schedule["patience"])
     reductions: list[int] = []
-    for epoch, (before, after) in enumerate(pairwise(lrs), start=1):
-        if not before or not after:
-            continue
-        rises = [min(1.0, end / warmup) if warmup else 1.0 for end in (epoch, epoch + 1)]
-        ratio = (after / rises[1]) / (before / rises[0])
-        if round(math.log(ratio) / math.log(schedule["factor"])) >= 1:
-            reductions.append(epoch)
+    for line in lines:
+        before = plateau.scale
+        plateau.observe(line["epoch"], to_minimize(schedule["metric"], line))
+        if plateau.scale != before:
+            reductions.append(line["epoch"])
     return reductions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from tests.helpers.make_run import make_run
 from winnow import reports
 from winnow.reports.figures import cost
 from winnow.reports.figures import parameters as figures
+from winnow.reports.reading.journal import State
+from winnow.reports.reading.run import read_records
 from winnow.reports.statuses import value_at_end
 from winnow.reports.tables import end_values as end_values_module
 from winnow.reports.tables import importance
@@ -77,6 +81,22 @@ def test_estimates_stay_within_what_the_objective_can_be(tmp_path, monkeypatch, 
     monkeypatch.setattr(importance, "estimated_ends", lambda *_: wild)
     run = reports.read(make_run(tmp_path / "run", "searched", objective=objective))
     assert {row["estimated_end"] for row in run.rows("trials")} - {None} == {0.0, most}
+
+
+def test_a_training_that_ended_early_counts_at_the_later_rungs(tmp_path, monkeypatch) -> None:
+    run = read_records(make_run(tmp_path / "run", "searched"))
+    early = next(trial for trial in run.study_trials if trial.state == State.COMPLETE)
+    early.intermediate_values = {1: 0.3, 2: 0.5}
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        importance, "estimated_ends", lambda _trials, observed, rungs, *_: seen.extend([observed, rungs])
+    )
+    importance._ends_of_trials(run)
+    observed, rungs = seen
+    assert observed[early.number] == {rung: 0.3 if rung == 1 else 0.5 for rung in rungs}
+    assert max(observed[early.number]) == run.settings["max_epochs"] > 2
+    stopped = next(trial for trial in run.study_trials if trial.state == State.PRUNED)
+    assert max(observed[stopped.number]) <= max(stopped.intermediate_values)
 
 
 def test_too_little_to_estimate_from() -> None:

@@ -92,6 +92,8 @@ def test_early_stopping_is_told(tmp_path: Path) -> None:
     )
     one_class = outcome(read_training(write(tmp_path, result={**final, "num_classes_answered": 1})))
     assert one_class == f"{text} The network gives every test image the same class."
+    in_tf32 = outcome(read_training(write(tmp_path, result={**final, "tf32": True})))
+    assert in_tf32 == f"{text} {wording.tf32_text('this training')}"
     assert "4 of 10 epochs have finished" in outcome(read_training(write(tmp_path / "running")))
 
 

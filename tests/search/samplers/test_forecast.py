@@ -232,6 +232,19 @@ def test_a_loss_that_explodes_once_does_not_spoil_the_mean_gain(reached: int, ex
         assert forecast.mean[:10].tolist() == sorted(forecast.mean[:10], reverse=True)
 
 
+def test_a_training_that_ends_early_is_worth_what_it_ended_with() -> None:
+    """Configs of the upper half rise faster, and their own early stopping ends them at 0.62; the others end at 0.80."""
+    trials = []
+    for i in range(24):
+        x = (i + 0.5) / 24
+        values = {3: 0.55, 7: 0.62} if x > 0.5 else {3: 0.3, 9: 0.45, 27: 0.7, 50: 0.8}
+        trials.append(_trial({"x": x}, values, TrialState.COMPLETE, {RANDOM: True}))
+    forecast = Forecast(trials, (), 1.0, RUNGS, False, np.random.default_rng(0))
+    assert forecast.mean[:12].min() > forecast.mean[12:].max()
+    point, _ = forecast.best_new(np.random.default_rng(0))
+    assert forecast.encoding.params(point)["x"] < 0.5
+
+
 def test_worse_values_differ_also_where_most_are_the_best_one() -> None:
     cut = _cut(np.array([-9.0, 0.5, 0.6, 0.7, *[1.0] * 8]))
     assert np.unique(cut).tolist() == pytest.approx([-0.35, 0.5, 0.6, 0.7, 1.0])

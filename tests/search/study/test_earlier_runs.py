@@ -38,9 +38,13 @@ SHAPE = (1, 8, 8)
 X = FloatDistribution(0, 1)
 
 
-def trial(x: float, values: Mapping[int, float]) -> FrozenTrial:
+def trial(x: float, values: Mapping[int, float], state: TrialState = TrialState.PRUNED) -> FrozenTrial:
     return create_trial(
-        state=TrialState.PRUNED, params={"x": x}, distributions={"x": X}, intermediate_values=dict(values)
+        state=state,
+        value=values[max(values)] if state == TrialState.COMPLETE else None,
+        params={"x": x},
+        distributions={"x": X},
+        intermediate_values=dict(values),
     )
 
 
@@ -84,6 +88,15 @@ def test_trials_are_compared_where_both_were(tmp_path):
     assert list(np.argsort(scores)) == [3, 1, 0, 2]
     assert scores.mean() == pytest.approx(0)
     assert list(np.argsort(win_scores([stopped, slow, best], sign=-1.0))) == [2, 0, 1]
+
+
+def test_a_completed_trial_keeps_its_last_value():
+    """It ended by its own early stopping, after two epochs at 0.62; the others are better and worse in the end."""
+    early = trial(0.1, {1: 0.5, 2: 0.62}, TrialState.COMPLETE)
+    better = trial(0.2, {1: 0.3, 2: 0.4, 3: 0.8}, TrialState.COMPLETE)
+    worse, stopped = trial(0.3, {1: 0.4, 2: 0.5, 3: 0.6}), trial(0.4, {1: 0.55})
+    assert list(np.argsort(win_scores([early, better, worse]))) == [2, 0, 1]
+    assert list(np.argsort(win_scores([early, stopped]))) == [0, 1]
 
 
 def test_a_run_that_explains_the_first_results_weighs_more():

@@ -47,6 +47,30 @@ def test_configs_whose_kept_weights_are_better_are_finished(tmp_path, sampler: s
         assert trial.value == values[-1]
 
 
+@pytest.mark.parametrize("sampler", ["forecast", "random"])
+def test_a_training_that_ends_early_counts_at_the_later_rungs(tmp_path, sampler: str) -> None:
+    """Early stopping ends the first trial after 5 of 27 epochs; at epochs 9 and 27 it is still worth what it was then."""
+    further = "search.objectives=[validation_accuracy, validation_macro_f1]"
+    space = catalog.load("digits", ["epochs=27", "start_from={}", "search.grace_epochs=1", further])
+    settings = settings_for(space, trials=9, sampler=sampler)
+    folder = make_folder(tmp_path, space, settings)
+    ledger = Ledger(folder, space, settings, SHAPE)
+    assignment = ledger.ask()
+    assert assignment is not None
+    for epoch in range(1, 6):
+        figures = {"validation_macro_f1": 0.01 * epoch, "last": epoch == 5}
+        ledger.record(assignment.number, report(assignment, epoch, 0.1 * epoch, **figures))
+    ledger.close()
+    again = Ledger(folder, space, settings, SHAPE)
+    for each in (ledger, again):
+        assert {rung: values[0] for rung, values in each.scheduler.table().items()} == pytest.approx(
+            {1: 0.1, 3: 0.3, 9: 0.5}
+        )
+        assert each.scheduler._objectives._figures[0]["validation_macro_f1@9"] == pytest.approx(0.05)
+    assert max(study_of(folder).trials[0].intermediate_values) == 5
+    again.close()
+
+
 def test_what_the_report_says_of_a_winner_is_of_the_kept_weights(tmp_path) -> None:
     """Accuracy 0.62 at the kept epoch 3, 0.40 at the last: both figures, in two adjacent sentences, were once given."""
     space = catalog.load("digits", ["epochs=9", "weights=lowest_validation_loss"])

@@ -135,7 +135,7 @@ def test_the_live_view_says_how_far_it_is(width):
     rows = {line.split()[2]: line for line in text.splitlines() if line.startswith("│ trial ")}
     assert rows["0"].split()[3:6] == ["3/3", "▁█", "0.7000"]
     assert "waiting" in rows["1"]
-    assert "epoch 3 ████████████████████████ 1 reached (the whole training)" in text
+    assert "epoch 3 ████████████████████████ 1 completed" in text
 
 
 def test_the_name_of_a_run_is_no_markup_in_the_live_view():
