@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +84,7 @@ def trained_backbone(
         raise InputError(
             f"{key}: {path} contains no config; set `config` to the recipe that the weights were trained with"
         )
-    stored = content.get("config") if backbone.config is None else _read_config(Path(backbone.config))
-    model = _parse_model(stored, backbone.config or backbone.weights)
+    model = _parse_model(stored_config(backbone, content), backbone.config or backbone.weights)
     if isinstance(model, Transfer):
         model = model.model_copy(update={"weights": "none"})  # the weights are in the file
     network = build(model, image_shape, 1)
@@ -94,6 +93,23 @@ def trained_backbone(
     kind = f"a {model.name} for images of {height_width} (set `resize` if it was trained on another size)"
     load_into(network, _without(state_dict(content, path, key), dropped), path, key, kind)
     return network, width
+
+
+def stored_config(backbone: TrainedBackbone, content: Mapping[str, Any] | None = None) -> Any:
+    """Return the config of the training of a backbone as it is stored; None if there is none.
+
+    Args:
+        backbone: The file of its weights, and the file of its config unless the weights contain it.
+        content: The content of the file of its weights. Default: the file is read.
+
+    Raises:
+        InputError: The file that holds the config is missing or not readable.
+    """
+    if backbone.config is not None:
+        return _read_config(Path(backbone.config))
+    if content is None:
+        content = read_file(Path(backbone.weights), "model.backbone.weights", torch.device("cpu"))
+    return content.get("config")
 
 
 def cut_classes(network: nn.Module, where: str) -> tuple[int, tuple[str, ...]]:

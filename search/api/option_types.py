@@ -51,7 +51,7 @@ class SearchOptions(TypedDict, total=False):
     """Shortest time between two checkpoints of a trial or a retraining, in seconds. Checkpoints are also written at each rung and at the end of a trial. Epochs after the last checkpoint are trained again after an interruption, with the same figures. 0: a checkpoint after each epoch. At least 0. Default: 0.0."""
 
     trial_timeout: float
-    """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300. Above 0."""
+    """Seconds without a finished batch after which a trial ends as `timed_out`. If not set, 20 times the longest epoch so far, and at least 300. Values below 4 (40 with checkpoints on an object store) count as that. Above 0."""
 
     stop_when: str
     """End the search early if the best value improved too little over the last 70 % of the training time. `no gain`: not at all. A price such as `0.01 per hour`: less than this, in units of the objective per hour of training, summed over all trials. If not set, the search ends after `trials` or its time budget."""

@@ -26,9 +26,11 @@ def json_option(text: str) -> Callable[[Any], Any]:
 
 
 def write_json(facts: Any) -> None:
-    """Write one JSON object as a line."""
+    """Write one JSON object as a line; NaN and infinity become null, since JSON has neither."""
+    from winnow.reports.values import finite_or_null
+
     stream = json_stream()
-    stream.write(json.dumps(facts) + "\n")
+    stream.write(json.dumps(finite_or_null(facts), allow_nan=False) + "\n")
     stream.flush()
 
 

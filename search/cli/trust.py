@@ -74,11 +74,12 @@ def check_export(folder: Path, trusted: bool) -> None:
 
 def _checked(check: Callable[[What, bool], None], what: What, trusted: bool) -> None:
     from winnow.search.operations.trust import UntrustedCode
+    from winnow.spaces.errors import printable
 
     try:
         check(what, trusted)
     except UntrustedCode as error:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UntrustedCode(f"{error}; if you trust its author, add --trust-code") from error
-        click.confirm(f"{error}. Run it?", abort=True, err=True)
+        click.confirm(f"{printable(str(error))}. Run it?", abort=True, err=True)
         check(what, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import select
 import signal
@@ -20,6 +19,8 @@ from winnow.spaces.errors import InputError, ModelRefused
 from winnow.spaces.own_code import own_parts
 from winnow.spaces.schema import Config
 
+IMPORTING = 600.0
+"""Seconds that the new process may take for Winnow's own imports, which do not count as time of a part."""
 PATIENCE = 10.0
 """Seconds after which the user is told that a part is still being built or tried."""
 
@@ -116,8 +117,7 @@ class _Answers:
         """Wait for the next line, and return it with its end; empty if the pipe was closed, None if there was no line in time."""
         until = time.monotonic() + seconds
         while b"\n" not in self._read:
-            left = until - time.monotonic()
-            if not select.select([self._pipe], [], [], None if left == math.inf else max(0.0, left))[0]:
+            if not select.select([self._pipe], [], [], max(0.0, until - time.monotonic()))[0]:
                 return None
             if not (more := os.read(self._pipe, 65536)):
                 return b""
@@ -147,7 +147,11 @@ def _child(request: dict[str, object]) -> Iterator[tuple[subprocess.Popen[str], 
                 child.stdin.write(json.dumps(request) + "\n")
                 child.stdin.flush()
             answers = _Answers(reader)
-            answers.next(math.inf)  # a line that says that our own imports are done, which may take long
+            if not answers.next(IMPORTING):  # a line that says that our own imports are done
+                raise InputError(
+                    f"the process in which custom parts are tried did not start within {IMPORTING:.0f} s, or ended before; "
+                    "see standard error"
+                )
             yield child, answers
         finally:
             child.kill()  # after an interruption; importing torch alone can take long

@@ -24,12 +24,13 @@ from winnow.models import summarize
 from winnow.reports.durable import make_folder
 from winnow.reports.reading.predictions import PREDICTIONS
 from winnow.reports.text.wording import tf32_text
+from winnow.reports.values import finite_or_null
 from winnow.search.data.image_data import ImageData
 from winnow.search.data.source import Source, describe_data
 from winnow.search.operations.checks import load_checked, require_recipe
 from winnow.search.ray_backend.worker import device_name
 from winnow.search.resources.plan import DeviceName
-from winnow.search.storage.json_lines import JsonLines, epoch_line, finite_or_null, read_json_lines
+from winnow.search.storage.json_lines import JsonLines, epoch_line, read_json_lines
 from winnow.search.storage.leftovers import sweep_files
 from winnow.search.storage.provenance import available_cpus, hardware, versions
 from winnow.search.storage.run_folder import write_text

@@ -10,6 +10,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from winnow.spaces.errors import InputError
 from winnow.spaces.grammar.plain_yaml import read_plain
 from winnow.spaces.own_code import NEVER, NEVER_REASON
 from winnow.spaces.own_sources import imported_sources, source_of, spec_of
+from winnow.spaces.schema import TrainedBackbone
 from winnow.spaces.schema.fields import IMPORT_PATH
 from winnow.spaces.schema.own import kind_of
 from winnow.spaces.space import Space
@@ -84,8 +87,18 @@ def check_export_code(folder: Path, trusted: bool) -> None:
 
 
 def import_paths(tree: Any) -> set[str]:
-    """Find every `package.module:function` in a tree of mappings and lists, and every name that the schema takes for one."""
-    return {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
+    """Find every `package.module:function` in a tree of mappings and lists, and every name that the schema takes for one.
+
+    The configs of trained backbones, which lie in files of their own, are searched too. A backbone whose config cannot be read is left to the
+    code that builds it.
+    """
+    paths = {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
+    for weights, config in _backbones(tree):
+        from winnow.models.backbones import stored_config  # imports torch
+
+        with suppress(InputError, OSError, ValueError):
+            paths |= import_paths(stored_config(TrainedBackbone(weights=weights, config=config)))
+    return paths
 
 
 def own_code_hashes(tree: Any) -> dict[str, str]:
@@ -116,6 +129,25 @@ def _texts(tree: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
+def _backbones(tree: Any) -> set[tuple[str, str | None]]:
+    """Return the files of weights, and of the config if there is one, of each trained backbone in a tree; of open ones each combination."""
+    found: set[tuple[str, str | None]] = set()
+    if isinstance(tree, dict) and isinstance(tree.get("backbone"), dict):
+        for each in _mappings(tree["backbone"]):
+            configs: list[str | None] = [*_texts(each.get("config"))]
+            found |= set(product(_texts(each.get("weights")), configs or [None]))
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        found |= _backbones(value)
+    return found
+
+
+def _mappings(tree: Any) -> Iterator[dict[Any, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _mappings(value)
+
+
 def _own_names(tree: Any) -> Iterator[str]:
     if isinstance(tree, dict):
         name = tree.get("name")
@@ -127,6 +159,7 @@ def _own_names(tree: Any) -> Iterator[str]:
 
 
 def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, brings_code: bool) -> None:
+    untrusted = []
     for path in sorted(paths):
         if NEVER.fullmatch(path):
             raise InputError(f"{source}: names {path}, {NEVER_REASON}")
@@ -139,7 +172,11 @@ def _check(paths: set[str], source: str, folder: Path | None, trusted: bool, bri
             )
         is_own = folder is None or (not inside and _is_own(path, folder))
         if not (trusted or is_own or (brings_code and folder is not None and is_remembered(folder, path))):
-            raise UntrustedCode(f"{source}: names {path}, so it runs code that is not in your working directory")
+            untrusted.append(path)
+    if untrusted:
+        raise UntrustedCode(
+            f"{source}: names {', '.join(untrusted)}, so it runs code that is not in your working directory"
+        )
     if trusted and brings_code and folder is not None:
         remember(folder, paths)
 

@@ -14,17 +14,15 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from winnow.search.ray_backend.not_pickled import NotPickled
-from winnow.search.ray_backend.silence import STARTING, Silence, Stopwatch, limit
+from winnow.search.ray_backend.silence import MISSED_BEATS, STARTING, Silence, Stopwatch, limit
 from winnow.search.storage import remote as storage
 from winnow.search.storage.run_folder import heartbeat_name
 from winnow.search.study.ledger import Ledger
 from winnow.search.training.heartbeat import seconds_between
 from winnow.spaces.trial_status import TrialStatus
 
-MISSED_BEATS = 2
-"""After a signal, the search does not wait for a trial that has missed this many heartbeats, and given no sign for `PATIENCE`."""
 PATIENCE = 10.0
-"""Seconds without a sign for which a trial is waited for at least."""
+"""Seconds without a sign for which a trial is waited for at least after a signal, beside `MISSED_BEATS`."""
 
 
 class HangWatch(NotPickled, tune.Callback):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from winnow.search.storage import remote as storage
-from winnow.search.training.heartbeat import is_training, write_beat
+from winnow.search.training.heartbeat import is_training, seconds_between, write_beat
 
 EPOCHS_OF_SILENCE = 20
 """The default limit, as a multiple of the longest epoch so far."""
@@ -20,6 +20,8 @@ SHORTEST_DEFAULT = 300.0
 """Lower bound on the default limit, in seconds."""
 STARTING = 300.0
 """Time that every worker has at least before its first batch, to import, read and build; in seconds."""
+MISSED_BEATS = 2
+"""A training that beats in time is never taken for a hang, however short the limit is: it may miss this many heartbeats."""
 NOTHING_MEASURED = 1800.0
 """The default limit before the first epoch has been measured, in seconds."""
 LONGEST_STEP = 10.0
@@ -143,6 +145,7 @@ class Silence:
         Raises:
             OSError: The heartbeat cannot be written from here. Then a living training cannot give a sign either.
         """
+        limit = max(limit, MISSED_BEATS * seconds_between(self._heartbeat))
         allowed = self.allowed(limit)
         if not self.is_silent(allowed, seconds_between_looks(limit)):
             return None

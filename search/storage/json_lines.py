@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from winnow.reports.durable import sync_folder
 from winnow.reports.reading.files import is_present
+from winnow.reports.values import finite_or_null
 from winnow.search.storage.clock import now
 from winnow.search.storage.write_guard import WriteGuard
 
@@ -96,19 +96,6 @@ def epoch_line(
     """
     about = {"phase": phase, "trial": trial, "seed": seed}
     return {**about, **finite_or_null(figures), "rung": rung, "decision": decision, "time": now()}
-
-
-def finite_or_null(value: Any) -> Any:
-    """Return the value with None in place of each number that is not finite, at any depth of nesting."""
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite_or_null(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_null(item) for item in value]
-    return value
 
 
 def read_epochs(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from typing import TYPE_CHECKING, Any
 
+from winnow.reports.values import finite_or_null
 from winnow.search.views.view import View
 
 if TYPE_CHECKING:
@@ -50,6 +50,5 @@ class JsonView(View):
     def emit(self, kind: str, **facts: Any) -> None:
         """Write one event; NaN and infinity become null, since JSON has neither."""
         event = {"event": kind, "time": round(time.time(), 3), **facts}
-        finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in event.items()}
-        self.console.file.write(json.dumps(finite, default=str) + "\n")
+        self.console.file.write(json.dumps(finite_or_null(event), default=str, allow_nan=False) + "\n")
         self.console.file.flush()

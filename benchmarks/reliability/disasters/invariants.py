@@ -204,6 +204,8 @@ def _check_trial(trial: Any, lines: list[dict[str, Any]]) -> list[str]:
     searched = [line["epoch"] for line in lines if line["trial"] == trial.number and line["phase"] == "search"]
     if status == "completed" and (len(searched) != epochs or fate.status not in ("completed", "out_of_memory")):
         wrong.append(f"completed after {len(searched)} of {epochs} epochs, although it is {fate}")
+    if status == "completed" and trial.value != figures_of(key, seed, epochs, epochs)["validation_accuracy"]:
+        wrong.append(f"its value is {trial.value}, which is not that of its last epoch")
     if status in ("diverged", "failed", "out_of_memory") and fate.status != status:
         wrong.append(f"ended as {status}, although it is {fate}")
     if status not in ("completed", "stopped", "diverged", "failed", "out_of_memory", "timed_out"):

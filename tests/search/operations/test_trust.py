@@ -8,13 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from tests.conftest import REPOSITORY
 from tests.helpers.ledgers import make_folder
 from winnow.search.cli.main import main
+from winnow.search.cli.trust import check_export
 from winnow.search.operations.trust import (
     UntrustedCode,
     check_export_code,
@@ -76,6 +80,51 @@ def test_code_that_is_not_of_the_working_directory_has_to_be_trusted(place, name
     with pytest.raises(UntrustedCode, match=f"names {name}, so it runs code that is not in your working directory"):
         check_export_code(export_of(place, name), trusted=False)
     check_export_code(export_of(place, name), trusted=True)
+
+
+BACKBONE = "data: digits\nepochs: 1\nbatch_size: 64\nmodel: {name: transfer, backbone: BACKBONE}\noptimizer: {name: adam, lr: 0.01}\n"
+
+
+@pytest.mark.parametrize("stored", ["in the weights", "in a file", "one of two files"])
+def test_the_code_of_a_backbone_is_asked_for_too(place, stored):
+    """Its config lies in another file, which names a custom model."""
+    received = place / "received"
+    own = {"model": {"name": "received.evil:build"}}
+    torch.save({"weights": {}, **({"config": own} if stored == "in the weights" else {})}, received / "w.pt")
+    (received / "net.yaml").write_text(yaml.safe_dump(own))
+    (received / "harmless.yaml").write_text("model: {name: mlp, hidden: [8]}")
+    backbone: dict[str, Any] = {"weights": "received/w.pt"}
+    if stored == "in a file":
+        backbone["config"] = "received/net.yaml"
+    elif stored != "in the weights":
+        backbone = {
+            "choice": {"a": {**backbone, "config": {"choice": ["received/harmless.yaml", "received/net.yaml"]}}}
+        }
+    recipe = BACKBONE.replace("BACKBONE", json.dumps(backbone))
+    (received / "config.yaml").write_text(recipe)
+    with pytest.raises(InputError, match=r"names received\.evil:build, which lies in this folder itself"):
+        check_export_code(received, trusted=True)
+    (received / "config.yaml").unlink()
+    (received / "space.yaml").write_text(recipe)
+    with pytest.raises(UntrustedCode, match=r"names received\.evil:build"):
+        check_space_code(SimpleNamespace(tree=yaml.safe_load(recipe), source=str(received / "space.yaml")), False)
+    (place / "own.yaml").write_text(yaml.safe_dump({"model": {"name": "own_nets:build"}}))
+    recipe = BACKBONE.replace("BACKBONE", json.dumps({"weights": "received/w.pt", "config": "own.yaml"}))
+    check_space_code(SimpleNamespace(tree=yaml.safe_load(recipe), source=str(received / "space.yaml")), False)
+
+
+def test_the_question_names_all_code_and_escapes_it(place, monkeypatch):
+    """Who says yes trusts every path, and a name must not hide the others by codes of a terminal."""
+    recipe = yaml.safe_load(RECIPE.format("nets:build")) | {"loss": {"name": "subprocess:call"}}
+    recipe["model"]["name"] = "AA:\x1b[2K\rGo on"
+    (place / "received" / "config.yaml").write_text(json.dumps(recipe))
+    asked: list[str] = []
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("click.confirm", lambda text, **_: asked.append(text))
+    check_export(place / "received", trusted=False)
+    (question,) = asked
+    assert r"names AA:\x1b[2K\rGo on, subprocess:call, so it runs code" in question
 
 
 def test_own_code_needs_no_trust(place, monkeypatch):

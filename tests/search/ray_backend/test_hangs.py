@@ -15,7 +15,7 @@ from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneControlle
 from ray.tune.trainable import function_trainable
 
 from tests.helpers.ledgers import SHAPE, make_folder, report, study_of
-from winnow.search.ray_backend import session
+from winnow.search.ray_backend import session, silence
 from winnow.search.ray_backend.hangs import HangWatch
 from winnow.search.ray_backend.silence import DEFAULT, NOTHING_MEASURED
 from winnow.search.settings import settings_for
@@ -257,6 +257,23 @@ def test_after_the_first_batch_a_short_timeout_counts(tmp_path):
     search.wait(200)
     search.beat(1)
     search.wait(8)  # read up to a quarter of the timeout late
+    assert search.ended == {"timed_out": 1}
+
+
+@pytest.mark.parametrize(("checkpoints", "between"), [(None, 2), ("s3://somewhere/checkpoints", 20)])
+def test_no_timeout_is_shorter_than_two_heartbeats(tmp_path, monkeypatch, checkpoints, between):
+    """A training whose batches take a tenth of a second beats only every 2 s, and every 20 s on an object store."""
+    beats: list[bytes] = []
+    monkeypatch.setattr(silence.storage, "read", lambda _: beats[-1])
+    monkeypatch.setattr(silence.storage, "delete", lambda _: None)
+    monkeypatch.setattr(silence, "write_beat", lambda *_: None)
+    search = Search(tmp_path, checkpoints=checkpoints, trial_timeout=0.5)
+    for second in range(10 * between):
+        if second % between == 0:
+            beats.append(f"{second + 1} 1 elsewhere".encode())
+        search.wait(1)
+    assert not search.killed
+    search.wait(2 * between + 1)
     assert search.ended == {"timed_out": 1}
 
 

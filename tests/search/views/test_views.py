@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -47,14 +48,14 @@ def test_json_is_one_event_a_line():
     view = make_view(console, quiet=True, as_json=True)
     assert isinstance(view, JsonView)
     view.step("reading [the] data")
-    view.on_event(Event("started", 3, CONFIG))
+    view.on_event(Event("started", 3, {**CONFIG, "train": {"scales": [math.inf]}}))
     view.on_event(Event("epoch", 3, CONFIG, record={"epoch": 1, "train_loss": float("nan"), "lr": 0.1}, value=0.5))
     view.on_event(Event("ended", 3, CONFIG, record={"error": "x" * 300}, status="failed"))
     assert isinstance(console.file, io.StringIO)
     events = [json.loads(line) for line in console.file.getvalue().splitlines()]
     assert [event["event"] for event in events] == ["message", "started", "epoch", "ended"]
     assert events[0]["text"] == "reading [the] data"
-    assert events[1]["config"] == CONFIG
+    assert events[1]["config"] == {**CONFIG, "train": {"scales": [None]}}
     assert (events[2]["trial"], events[2]["train_loss"], events[2]["lr"]) == (3, None, 0.1)
     assert (events[3]["status"], events[3]["error"]) == ("failed", "x" * 300)
 
