@@ -94,6 +94,8 @@ def import_paths(tree: Any) -> set[str]:
     """
     paths = {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
     for weights, config in _backbones(tree):
+        if config is None and weights.endswith(".safetensors"):
+            continue  # it holds tensors alone
         from winnow.models.backbones import stored_config  # imports torch
 
         with suppress(InputError, OSError, ValueError):
