@@ -25,8 +25,9 @@ from winnow.reports.text.memory import earlier_runs, memory_sentence
 from winnow.search.samplers.feasibility import Feasibility
 from winnow.search.samplers.memory_model import Recollection, ThisSearch, win_scores
 from winnow.search.settings import settings_for
+from winnow.search.storage.json_lines import read_json_lines
 from winnow.search.storage.run_folder import RunFolder
-from winnow.search.study.earlier_runs import learn_from, recollect
+from winnow.search.study.earlier_runs import _trials, learn_from, recollect
 from winnow.search.study.ledger import Ledger
 from winnow.spaces import catalog
 from winnow.spaces.errors import InputError
@@ -97,6 +98,18 @@ def test_a_completed_trial_keeps_its_last_value():
     worse, stopped = trial(0.3, {1: 0.4, 2: 0.5, 3: 0.6}), trial(0.4, {1: 0.55})
     assert list(np.argsort(win_scores([early, better, worse]))) == [2, 0, 1]
     assert list(np.argsort(win_scores([early, stopped]))) == [0, 1]
+
+
+def test_which_trials_of_an_earlier_run_completed_is_taken_over(tmp_path, old_runs):
+    folder, space, _ = learning(tmp_path, old_runs)
+    for path, line in zip(old_runs, read_json_lines(folder.earlier_runs), strict=True):
+        status = {row["trial"]: row["status"] for row in reports.read(path).trial_rows()}
+        states = [each.state == TrialState.COMPLETE for each in _trials(line["trials"], space)]
+        assert states == [status[each["trial"]] == "completed" for each in line["trials"]]
+        assert True in states
+        assert False in states
+        before = [{key: value for key, value in each.items() if key != "completed"} for each in line["trials"]]
+        assert all(each.state == TrialState.PRUNED for each in _trials(before, space))  # a file of an earlier version
 
 
 def test_a_run_that_explains_the_first_results_weighs_more():
