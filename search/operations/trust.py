@@ -92,15 +92,27 @@ def import_paths(tree: Any) -> set[str]:
     The configs of trained backbones, which lie in files of their own, are searched too. A backbone whose config cannot be read is left to the
     code that builds it.
     """
-    paths = {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
-    for weights, config in _backbones(tree):
-        if config is None and weights.endswith(".safetensors"):
-            continue  # it holds tensors alone
-        from winnow.models.backbones import stored_config  # imports torch
-
-        with suppress(InputError, OSError, ValueError):
-            paths |= import_paths(stored_config(TrainedBackbone(weights=weights, config=config)))
+    paths: set[str] = set()
+    trees: list[Any] = [tree]
+    read: set[tuple[str, str | None]] = set()
+    while trees:
+        tree = trees.pop()
+        paths |= {text for text in _texts(tree) if re.fullmatch(IMPORT_PATH, text)} | set(_own_names(tree))
+        backbones = _backbones(tree) - read  # a config may name itself
+        read |= backbones
+        trees += [config for weights, file in sorted(backbones, key=str) if (config := _stored_config(weights, file))]
     return paths
+
+
+def _stored_config(weights: str, config: str | None) -> Any:
+    """Return the config of a trained backbone; None if it has none that can be read."""
+    if config is None and Path(weights).suffix == ".safetensors":
+        return None  # it holds tensors alone, and is checked before torch is imported
+    from winnow.models.backbones import stored_config  # imports torch
+
+    with suppress(InputError, OSError, ValueError):
+        return stored_config(TrainedBackbone(weights=weights, config=config))
+    return None
 
 
 def own_code_hashes(tree: Any) -> dict[str, str]:

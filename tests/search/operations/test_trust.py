@@ -85,7 +85,7 @@ def test_code_that_is_not_of_the_working_directory_has_to_be_trusted(place, name
 BACKBONE = "data: digits\nepochs: 1\nbatch_size: 64\nmodel: {name: transfer, backbone: BACKBONE}\noptimizer: {name: adam, lr: 0.01}\n"
 
 
-@pytest.mark.parametrize("stored", ["in the weights", "in a file", "one of two files"])
+@pytest.mark.parametrize("stored", ["in the weights", "in a file", "one of two files", "in a second file"])
 def test_the_code_of_a_backbone_is_asked_for_too(place, stored):
     """Its config lies in another file, which names a custom model."""
     received = place / "received"
@@ -96,6 +96,12 @@ def test_the_code_of_a_backbone_is_asked_for_too(place, stored):
     backbone: dict[str, Any] = {"weights": "received/w.pt"}
     if stored == "in a file":
         backbone["config"] = "received/net.yaml"
+    elif stored == "in a second file":
+        nested = [{"weights": "received/w.pt", "config": f"received/{name}.yaml"} for name in ("itself", "net")]
+        (received / "itself.yaml").write_text(
+            json.dumps({"model": [{"name": "transfer", "backbone": b} for b in nested]})
+        )
+        backbone["config"] = "received/itself.yaml"
     elif stored != "in the weights":
         backbone = {
             "choice": {"a": {**backbone, "config": {"choice": ["received/harmless.yaml", "received/net.yaml"]}}}
